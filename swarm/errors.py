@@ -1,0 +1,115 @@
+"""The errors of the runtime, drawn once. Each is a sentence that says what happened and what to do.
+
+    SwarmError                 exit code 1
+    ├── UsageError                       2   the caller's words are off
+    ├── NotRunning                       3   there is no swarm to talk to
+    ├── CharacterError                   1   a character cannot be loaded or is not valid
+    ├── ConfigError                     78   swarm.toml, settings (a node does not restart on it)
+    ├── PluginError                      1   a plugin cannot be loaded or registered
+    ├── ModelError                       1   a model is missing, down, slow or answers nonsense
+    ├── StoreError                       1   the store refused or failed
+    │   ├── StoreDown                   69   it cannot be reached: try again
+    │   └── Unknown                      1   sent, but nobody knows whether it was accepted: retry with the same id
+    └── IllegalTransition                1   a state machine was asked for what it does not have
+
+    bus.Refused                          5   somebody decided against it
+    ├── UnknownAgent                     5   the address names nobody; near names follow
+    └── NoAuthority                      5   not your child, or not your right
+    bus.TooLate                          4 · bus.NobodyThere, bus.Failed  1 · bus.Disconnected  75
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar
+
+from bus.errors import BusError, Disconnected, Refused, TooLate
+
+
+class SwarmError(Exception):
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, text: str, *, reason: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.reason = reason
+
+
+class UsageError(SwarmError):
+    exit_code = 2
+
+
+class NotRunning(SwarmError):
+    exit_code = 3
+
+
+class CharacterError(SwarmError):
+    pass
+
+
+class ConfigError(SwarmError):
+    exit_code = 78
+
+
+class PluginError(SwarmError):
+    pass
+
+
+class ModelError(SwarmError):
+    pass
+
+
+class StoreError(SwarmError):
+    pass
+
+
+class StoreDown(StoreError):
+    exit_code = 69
+
+
+class Unknown(StoreError):
+    """The call was sent and its outcome is not known. A retry with the same `id` is always safe."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"Nobody knows whether {id} was accepted; send it again with the same id.")
+        self.id = id
+
+
+class IllegalTransition(SwarmError):
+    pass
+
+
+class UnknownAgent(Refused):
+    def __init__(self, address: str, known: Iterable[str] = ()) -> None:
+        super().__init__(f"There is no agent {address!r}{near(address, known)}", reason="unknown_agent")
+        self.address = address
+
+
+class NoAuthority(Refused):
+    """The text is the source's own, to the letter: ``No authority over this agent``."""
+
+    def __init__(self, text: str = "No authority over this agent") -> None:
+        super().__init__(text, reason="no_authority")
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """``; did you mean reader?`` or a full stop, to end a sentence about a word that is not known."""
+    close = get_close_matches(word.lower(), list(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else "."
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of a process or command that ends with this error."""
+    match error:
+        case SwarmError():
+            return error.exit_code
+        case TooLate():
+            return 4
+        case Refused():
+            return 5
+        case Disconnected():
+            return 75
+        case BusError():
+            return 1
+    return 1
