@@ -108,7 +108,9 @@ def encode(envelope: Envelope) -> bytes:
 def decode(data: bytes) -> Envelope:
     """The only way in. Raises BadMessage, with a sentence, for anything that is not an envelope."""
     if len(data) > MAX_BYTES:
-        raise BadMessage(f"A message of {len(data):,} bytes is over the bound of {MAX_BYTES:,}.", reason="too_large")
+        raise BadMessage(
+            f"A message of {len(data):,} bytes is over the bound of {MAX_BYTES:,}.", reason="too_large"
+        )
     try:
         return _DECODER.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:

@@ -1,21 +1,21 @@
 """The errors of the runtime, drawn once. Each is a sentence that says what happened and what to do.
 
-    SwarmError                 exit code 1
-    ├── UsageError                       2   the caller's words are off
-    ├── NotRunning                       3   there is no swarm to talk to
-    ├── CharacterError                   1   a character cannot be loaded or is not valid
-    ├── ConfigError                     78   swarm.toml, settings (a node does not restart on it)
-    ├── PluginError                      1   a plugin cannot be loaded or registered
-    ├── ModelError                       1   a model is missing, down, slow or answers nonsense
-    ├── StoreError                       1   the store refused or failed
-    │   ├── StoreDown                   69   it cannot be reached: try again
-    │   └── Unknown                      1   sent, but nobody knows whether it was accepted: retry with the same id
-    └── IllegalTransition                1   a state machine was asked for what it does not have
+SwarmError                 exit code 1
+├── UsageError                       2   the caller's words are off
+├── NotRunning                       3   there is no swarm to talk to
+├── CharacterError                   1   a character cannot be loaded or is not valid
+├── ConfigError                     78   swarm.toml, settings (a node does not restart on it)
+├── PluginError                      1   a plugin cannot be loaded or registered
+├── ModelError                       1   a model is missing, down, slow or answers nonsense
+├── StoreError                       1   the store refused or failed
+│   ├── StoreDown                   69   it cannot be reached: try again
+│   └── Unknown                      1   sent, but nobody knows whether it was accepted: retry with the same id
+└── IllegalTransition                1   a state machine was asked for what it does not have
 
-    bus.Refused                          5   somebody decided against it
-    ├── UnknownAgent                     5   the address names nobody; near names follow
-    └── NoAuthority                      5   not your child, or not your right
-    bus.TooLate                          4 · bus.NobodyThere, bus.Failed  1 · bus.Disconnected  75
+bus.Refused                          5   somebody decided against it
+├── UnknownAgent                     5   the address names nobody; near names follow
+└── NoAuthority                      5   not your child, or not your right
+bus.TooLate                          4 · bus.NobodyThere, bus.Failed  1 · bus.Disconnected  75
 """
 
 from __future__ import annotations

@@ -1,0 +1,190 @@
+"""What a plugin is made of: actions, providers, evaluators, services. Plain objects, no ceremony.
+
+A handler names what it wants, and gets only that, by name: any of
+
+    runtime    the AgentRuntime          message   the Message being handled
+    state      the composed State        options   parameters and previous results (ActionOptions)
+    callback   `await callback(text)` sends a piece of the answer as it is made
+    response   what the turn answered (evaluators)
+
+so that both `async def count(message)` and elizaOS's five in a row are handlers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from swarm.errors import PluginError, near
+from swarm.records import Content
+
+if TYPE_CHECKING:
+    from swarm.agent.runtime import AgentRuntime
+
+Handler = Callable[..., Awaitable[Any]]
+HANDLER_ARGUMENTS = ("runtime", "message", "state", "options", "callback", "response")
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A message as a turn sees it. `task` is the id of the task it asks for, when it is one."""
+
+    id: str
+    sender: str
+    room: str
+    kind: str
+    content: Content
+    received_at: int = 0
+    in_reply_to: str | None = None
+    hops: int = 0
+    traceparent: str | None = None
+    task: str | None = None
+    attempt: int = 0
+
+    @property
+    def text(self) -> str:
+        return self.content.text
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is known when a message is handled (D10): exactly these five."""
+
+    messages: tuple[Any, ...] = ()
+    facts: tuple[Any, ...] = ()
+    providers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    context: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionOptions:
+    """`parameters` as the action declared them (validated), `previous` the results of earlier steps.
+    `key` is the idempotency key for effects outside the store: the same for every retry of this step."""
+
+    parameters: Any = None
+    previous: tuple[ActionResult, ...] = ()
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionResult:
+    """What an action did. `execution_time` in milliseconds is set on every path."""
+
+    success: bool
+    text: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    reason: str | None = None
+    plugin: str | None = None
+    execution_time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something an agent can do. `parameters` is a msgspec Struct or pydantic model, built from the
+    task's input or the message's data; `similes` and `examples` are how people ask for it.
+    The handler returns an ActionResult, a str, a mapping, a Content or None. `timeout` in seconds."""
+
+    name: str
+    handler: Handler
+    description: str = ""
+    similes: Sequence[str] = ()
+    examples: Sequence[Any] = ()
+    validate: Handler | None = None
+    parameters: type[Any] | None = None
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        check_handler(f"action {self.name}", self.handler)
+        if self.validate is not None:
+            check_handler(f"validate of action {self.name}", self.validate)
+        if not self.description:
+            object.__setattr__(self, "description", inspect.getdoc(self.handler) or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Adds to what is known. The handler returns a str, a mapping with `text` and/or `data`, or None.
+    Providers appear in the context by `position`, then in the order of registration."""
+
+    name: str
+    handler: Handler
+    description: str = ""
+    position: int = 0
+    timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_handler(f"provider {self.name}", self.handler)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluator:
+    """Looks at a finished turn, off its path. Runs if `always_run`, or `should_run` says so (else: if
+    the agent responded), and if `validate` passes."""
+
+    name: str
+    handler: Handler
+    description: str = ""
+    always_run: bool = False
+    should_run: Handler | None = None
+    validate: Handler | None = None
+    timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        check_handler(f"evaluator {self.name}", self.handler)
+
+
+class ServiceStatus(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    ERROR = "error"
+
+
+class Service:
+    """Something long-lived that belongs to an agent. Subclass it, name its `service_type`, and write
+    `start` and `stop`; the framework sets `status` around them and calls them in the order of
+    `dependencies` (service types), stopping in reverse."""
+
+    service_type: ClassVar[str] = ""
+    dependencies: ClassVar[Sequence[str]] = ()
+    required: ClassVar[bool] = True
+
+    def __init__(self, runtime: AgentRuntime) -> None:
+        self.runtime = runtime
+        self.status = ServiceStatus.STOPPED
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+def check_handler(what: str, handler: Handler) -> None:
+    """Raises PluginError for a handler that is not async or asks for what nobody can give it."""
+    if not callable(handler) or not (
+        inspect.iscoroutinefunction(handler)
+        or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
+    ):
+        raise PluginError(f"The handler of {what} must be an `async def` function.")
+    for name, parameter in inspect.signature(handler).parameters.items():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or name == "self":
+            continue
+        if name not in HANDLER_ARGUMENTS and parameter.default is parameter.empty:
+            raise PluginError(
+                f"The handler of {what} asks for {name!r}{near(name, HANDLER_ARGUMENTS)} "
+                f"A handler may name {', '.join(HANDLER_ARGUMENTS)}."
+            )
+
+
+async def call_handler(handler: Handler, given: Mapping[str, Any]) -> Any:
+    """Call `handler` with those of `given` that it names."""
+    parameters = inspect.signature(handler).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return await handler(**given)
+    return await handler(**{name: given[name] for name in parameters if name in given})

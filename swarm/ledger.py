@@ -1,0 +1,105 @@
+"""The contract of the ledger, as the coordinator sees it: the same tables as `store.py`, every row.
+
+Implementations: `stores/postgres/ledger.py`, `stores/memory.py`, under tests/contract/test_ledger.py.
+All of a coordinator's state can be rebuilt from here. Every write takes the `epoch` of the caller's
+lease into its own transaction (`Ledger.epoch`), so that a coordinator which was paused past its lease
+and wakes writes nothing: it gets `LeaseLost`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from swarm.errors import StoreError
+from swarm.records import (
+    AgentPlan,
+    AgentRecord,
+    Desired,
+    Dispatch,
+    Ended,
+    InboxView,
+    MessageView,
+    NewTask,
+    Outgoing,
+    Receipt,
+    Task,
+)
+
+
+class LeaseLost(StoreError):
+    """Another coordinator has the lease; this one must stop at once and stand by."""
+
+
+class Ledger(Protocol):
+    epoch: int | None
+    """The lease under which this ledger writes; None reads only."""
+
+    async def init(self) -> None:
+        """Apply the migrations (numbered, under a lock, safe when ten processes start at once)."""
+
+    async def ping(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    # ── the lease ─────────────────────────────────────────────────────────────────────────────────
+    async def take_lease(self, holder: str, seconds: float) -> int | None:
+        """Take or renew the coordinator's lease, by the database's clock. Returns the epoch and sets
+        `epoch`; None (and `epoch = None`) while another holds it. A new holder gets a higher epoch."""
+
+    async def release_lease(self, holder: str) -> None: ...
+
+    # ── agents ────────────────────────────────────────────────────────────────────────────────────
+    async def provision(self, plans: Sequence[AgentPlan], passwords: Mapping[str, str]) -> None:
+        """Make the registry agree with the swarm file: agents, characters by version, hierarchy,
+        permissions, and each agent's own database role. `passwords` by agent name. Idempotent.
+        Agents that are no longer planned are kept as ``stopped``: their mail waits.
+        Needs no lease (it is the deployer's). Raises StoreError when an id is taken by another name."""
+
+    async def agents(self) -> list[AgentRecord]: ...
+
+    async def set_desired(self, agent: str, desired: Desired) -> None:
+        """Raises UnknownAgent."""
+
+    # ── the way of a message ──────────────────────────────────────────────────────────────────────
+    async def accept(self, sender: str, messages: Sequence[Outgoing]) -> list[Receipt]:
+        """Accept messages on behalf of `sender` (operators; agents without a store). As `Store.post`."""
+
+    async def claim(self, free: Mapping[str, int]) -> list[Dispatch]:
+        """For each agent (by name) up to `free[agent]` of its accepted deliveries, in order: marked
+        dispatched, their attempt counted, tasks set ``working``; in one statement. Expired rows are not claimed."""
+
+    async def waiting(self) -> dict[str, int]:
+        """How many accepted deliveries wait, for each agent that has any: what a sweep looks at."""
+
+    async def release(self, deliveries: Sequence[int], *, crashed: bool) -> list[Ended]:
+        """Dispatched deliveries go back to accepted. With `crashed`, a crash is counted on each, and one
+        with 3 crashes dies (reason ``crashed its recipient 3 times``), its task failing with it."""
+
+    async def release_all_but(self, agent: str, in_flight: Sequence[int]) -> int:
+        """All of an agent's dispatched deliveries go back to accepted, but those it says it has in hand."""
+
+    async def end_overdue(self) -> list[Ended]:
+        """Expire deliveries past their time and fail tasks past their deadline; senders get a notice or
+        result from ``coordinator`` in the same transaction. By the database's clock."""
+
+    # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
+    async def delegate(self, sender: str, tasks: Sequence[NewTask]) -> list[Task]:
+        """As `Store.delegate`, on behalf of `sender`; ``operator`` is over everyone."""
+
+    async def tasks(self, *, limit: int = 100) -> list[Task]:
+        """The newest tasks first."""
+
+    async def task(self, id: str) -> Task | None: ...
+
+    async def subtasks(self, id: str) -> list[Task]:
+        """The tasks delegated in the course of this one, oldest first."""
+
+    # ── views ─────────────────────────────────────────────────────────────────────────────────────
+    async def message(self, id: str) -> MessageView | None: ...
+
+    async def inbox(self, agent: str, *, limit: int = 10) -> InboxView:
+        """Raises UnknownAgent."""
+
+    async def stats(self) -> dict[str, int]:
+        """Deliveries by state and tasks by state: ``{"deliveries.handled": 10, "tasks.completed": 2}``."""

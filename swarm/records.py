@@ -1,0 +1,243 @@
+"""What the ledger and the memory hold, as frozen values. The same words stand in the SQL schema.
+
+Ids are strings: UUIDs in their usual form (version 7 for rows, derived ones where a retry must find the
+same row again). Times are Unix milliseconds. Agents are named by their name in the swarm, which is
+also their token in subjects; the id is the character's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+OPERATOR: Final = "operator"
+"""The person at the command line; a row in `agents` so that a sender is always somebody."""
+COORDINATOR: Final = "coordinator"
+RESERVED_NAMES: Final = frozenset({OPERATOR, COORDINATOR, "node", "all", "parent", "children", "role"})
+
+DeliveryState = Literal["accepted", "dispatched", "handled", "expired", "dead"]
+TaskState = Literal["submitted", "working", "input-required", "completed", "failed", "canceled", "rejected"]
+"""The A2A protocol's words."""
+TERMINAL_TASK_STATES: Final = frozenset({"completed", "failed", "canceled", "rejected"})
+LedgerKind = Literal["tell", "announce", "task", "result", "notice"]
+Balance = Literal["room", "round-robin", "least-loaded"]
+Desired = Literal["running", "stopped"]
+
+
+class Content(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a message says: `text` for people and models, `data` for programs. JSON-able throughout."""
+
+    text: str = ""
+    data: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+
+class AgentPermissions(msgspec.Struct, frozen=True):
+    """What an agent may do to its children, and they to it (F10: the defaults of a child)."""
+
+    create_children: bool = False
+    control_children: bool = False
+    access_parent_memory: bool = True
+
+
+class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent as the swarm file wants it. `character` is the public document: it holds no secrets."""
+
+    name: str
+    id: str
+    character: dict[str, Any]
+    version: str
+    source: str = ""
+    parent: str | None = None
+    permissions: AgentPermissions = AgentPermissions()
+    roles: tuple[str, ...] = ()
+    replicas: int = 1
+    balance: Balance = "room"
+
+
+class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A known agent: registered, whether or not an instance of it lives."""
+
+    id: str
+    name: str
+    version: str
+    source: str = ""
+    parent: str | None = None
+    permissions: AgentPermissions = AgentPermissions()
+    roles: tuple[str, ...] = ()
+    replicas: int = 1
+    balance: Balance = "room"
+    desired: Desired = "running"
+    status: Literal["active", "inactive"] = "inactive"
+    created_at: int = 0
+    updated_at: int = 0
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to be accepted. `to` is an address: a name, an id, ``role:x``, ``parent``, ``children``,
+    ``all``. `id` is minted before the first try, so that trying again never makes a second message."""
+
+    id: str
+    to: str
+    room: str
+    content: Content
+    kind: LedgerKind = "tell"
+    in_reply_to: str | None = None
+    expires_at: int | None = None
+    hops: int = 0
+    traceparent: str | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The message is accepted: committed, with these recipients (names) fixed."""
+
+    id: str
+    recipients: tuple[str, ...]
+
+
+class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery claimed by the coordinator, on its way to one instance of `recipient`.
+
+    `delivery` is the row's number: deliveries of one (sender, room, recipient) are in order by it.
+    `attempt` counts dispatches from 1; `crashes` counts the recipients that died with it in hand.
+    """
+
+    delivery: int
+    id: str
+    sender: str
+    recipient: str
+    room: str
+    kind: LedgerKind
+    content: Content
+    attempt: int
+    crashes: int = 0
+    in_reply_to: str | None = None
+    expires_at: int | None = None
+    hops: int = 0
+    traceparent: str | None = None
+    accepted_at: int = 0
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Something an agent remembers in a room. `entity` is who said or did it (a name)."""
+
+    id: str
+    room: str
+    entity: str
+    content: Content
+    kind: str = "message"
+    created_at: int = 0
+
+
+class TaskOutcome(msgspec.Struct, frozen=True):
+    """How an attempt at a task ended, committed with the turn that did it."""
+
+    task: str
+    state: Literal["completed", "failed", "rejected"]
+    result: Content | None = None
+    error: str | None = None
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one turn leaves behind, committed at once or not at all.
+
+    `delivery` is None for an ask, which is not in the ledger: then only memories and messages are
+    written. `attempt` fences tasks: a stale attempt changes nothing.
+    """
+
+    delivery: int | None
+    attempt: int = 0
+    instance: str = ""
+    memories: tuple[Memory, ...] = ()
+    outgoing: tuple[Outgoing, ...] = ()
+    outcome: TaskOutcome | None = None
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What became of a turn at commit.
+
+    ``committed``     everything is written; ring for `recipients` (names)
+    ``duplicate``     the delivery was handled before; nothing written
+    ``out_of_order``  an earlier delivery of this (sender, room) is not handled yet; nothing written
+    ``stale``         the delivery expired or died, or a newer attempt at the task has begun; nothing written
+    """
+
+    status: Literal["committed", "duplicate", "out_of_order", "stale"]
+    recipients: tuple[str, ...] = ()
+
+
+class NewTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A task to be accepted. Idempotent by `id`. `deadline` is a moment."""
+
+    id: str
+    child: str
+    goal: str
+    input: dict[str, Any] = {}
+    deadline: int | None = None
+    max_attempts: int = 3
+    parent_task: str | None = None
+    hops: int = 0
+    traceparent: str | None = None
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the task ledger. `attempts` counts dispatches; `progress` is a percentage."""
+
+    id: str
+    parent: str
+    child: str
+    goal: str
+    state: TaskState
+    input: dict[str, Any] = {}
+    attempts: int = 0
+    result: Content | None = None
+    error: str | None = None
+    progress: float | None = None
+    note: str | None = None
+    deadline: int | None = None
+    parent_task: str | None = None
+    created_at: int = 0
+    updated_at: int = 0
+
+
+class DeliveryView(msgspec.Struct, frozen=True):
+    to: str
+    state: DeliveryState
+    attempts: int
+    reason: str | None = None
+    handled_at: int | None = None
+
+
+class MessageView(msgspec.Struct, frozen=True, kw_only=True):
+    """A message and what became of each delivery of it."""
+
+    id: str
+    sender: str
+    to: str
+    room: str
+    kind: LedgerKind
+    content: Content
+    accepted_at: int
+    deliveries: tuple[DeliveryView, ...] = ()
+
+
+class InboxView(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent's offline queue: what waits, how long the oldest has, and the first messages in order."""
+
+    agent: str
+    waiting: int
+    in_flight: int
+    oldest_at: int | None = None
+    first: tuple[MessageView, ...] = ()
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery that the ledger ended without its being handled; its sender has been sent a notice."""
+
+    delivery: int
+    id: str
+    sender: str
+    recipient: str
+    state: Literal["expired", "dead"]
+    reason: str
