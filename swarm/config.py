@@ -1,0 +1,248 @@
+"""swarm.toml: what a swarm consists of, as one frozen value that is validated once.
+
+Reading it finds *all* errors before it says so, each as a sentence with the place and, for a word that is
+not known, the words that are near. Characters are not looked at here: `deploy/provision.py` loads them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bus.permissions import role_of_name
+from swarm.errors import ConfigError, near
+from swarm.records import RESERVED_NAMES, AgentPermissions, Balance
+
+MAX_REPLICAS: Final = 1000
+_SLUG: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_PERMISSIONS: Final = AgentPermissions.__struct_fields__
+Slug = Annotated[str, Field(pattern=_SLUG)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class SwarmSection(_Section):
+    """`coordinators` are processes of which one is active. `on_failure` says what `swarm up` does when some
+    agents do not become ready: keep the others, or take all down again."""
+
+    name: Slug
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    coordinators: Annotated[int, Field(ge=1, le=5)] = 1
+    on_failure: Literal["continue", "rollback"] = "continue"
+
+
+class BusSection(_Section):
+    """`url` of a NATS server that trusts this project's authority; absent: an embedded one."""
+
+    url: Annotated[str, Field(pattern=r"^(nats|tls)://")] | None = None
+
+
+class StoreSection(_Section):
+    """`url` of a Postgres database whose user may create roles; absent: an embedded one."""
+
+    url: Annotated[str, Field(pattern=r"^postgres(ql)?://")] | None = Field(default=None, repr=False)
+
+
+class LimitsSection(_Section):
+    """What one instance takes on: turns at once (a room has one), deliveries in hand, and the seconds it has to
+    drain before it is made to hurry."""
+
+    rooms_at_once: Annotated[int, Field(ge=1, le=10_000)] = 16
+    capacity: Annotated[int, Field(ge=1, le=10_000)] = 64
+    drain_seconds: Annotated[float, Field(gt=0, le=3600)] = 25.0
+
+
+class PermissionsSection(_Section):
+    """Absent rights: a child may not have children, controls nobody, and reads its parent's memory."""
+
+    create_children: bool = False
+    control_children: bool = False
+    access_parent_memory: bool | None = None
+
+
+class AgentSection(_Section):
+    """One agent. `character` is a gallery folder, a file or a URL, relative to the folder of swarm.toml."""
+
+    character: Annotated[str, Field(min_length=1, max_length=4096)]
+    parent: Slug | None = None
+    permissions: PermissionsSection = PermissionsSection()
+    roles: Annotated[tuple[Slug, ...], Field(max_length=64)] = ()
+    replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] = 1
+    balance: Balance = "room"
+
+
+class SwarmConfig(_Section):
+    """The whole file. Agents by name, in the order of the file."""
+
+    swarm: SwarmSection
+    bus: BusSection = BusSection()
+    store: StoreSection = StoreSection()
+    limits: LimitsSection = LimitsSection()
+    agents: dict[str, AgentSection] = {}
+
+    def permissions_of(self, name: str) -> AgentPermissions:
+        """What `name` may do. A child whose parent may not read *its* parent's memory may not either,
+        unless the file says otherwise (which `load_config` refuses)."""
+        agent = self.agents[name]
+        own = agent.permissions
+        reads = own.access_parent_memory
+        if reads is None:
+            reads = agent.parent is None or self.permissions_of(agent.parent).access_parent_memory
+        return AgentPermissions(own.create_children, own.control_children, reads)
+
+
+def load_config(path: Path, environ: Mapping[str, str] | None = None) -> SwarmConfig:
+    """Read and check a swarm file. Raises ConfigError naming the file and every error in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"There is no {path}; `swarm init` makes one.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
+    return parse_config(text, path.name, environ)
+
+
+def parse_config(
+    text: str, name: str = "swarm.toml", environ: Mapping[str, str] | None = None
+) -> SwarmConfig:
+    """As `load_config`, from text; `environ` fills in ``${VAR}`` and ``${VAR:-default}``."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name} is not valid TOML: {error}.") from error
+    errors: list[str] = []
+    filled = _fill(raw, os.environ if environ is None else environ, "", errors)
+    config: SwarmConfig | None = None
+    try:
+        config = SwarmConfig.model_validate(filled)
+    except ValidationError as error:
+        errors += [_sentence(found["loc"], found["type"], found["msg"]) for found in error.errors()]
+    if config is not None:
+        errors += _disagreements(config)
+    elif isinstance(filled.get("agents"), dict):
+        errors += _bad_names(filled["agents"])
+    if config is None or errors:
+        raise ConfigError(_all(name, errors))
+    return config
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of swarm.toml, for editors."""
+    schema = SwarmConfig.model_json_schema()
+    for section in [schema, *schema["$defs"].values()]:
+        if "description" in section:
+            section["description"] = " ".join(section["description"].split())
+    schema["properties"]["agents"]["propertyNames"] = {"pattern": _SLUG}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "swarm.toml"}
+
+
+def _all(name: str, errors: list[str]) -> str:
+    if len(errors) == 1:
+        return f"{name}: {errors[0]}"
+    return f"{name} has {len(errors)} errors:\n" + "\n".join(f"  {error}" for error in errors)
+
+
+def _fill(value: Any, environ: Mapping[str, str], where: str, errors: list[str]) -> Any:
+    match value:
+        case dict():
+            return {key: _fill(each, environ, f"{where}.{key}", errors) for key, each in value.items()}
+        case list():
+            return [_fill(each, environ, f"{where}[{i}]", errors) for i, each in enumerate(value)]
+        case str():
+
+            def known(found: re.Match[str]) -> str:
+                variable, default = found.groups()
+                if variable in environ and (environ[variable] or default is None):
+                    return environ[variable]
+                if default is None:
+                    errors.append(
+                        f"{where[1:]} needs the environment variable {variable}; set it, or write "
+                        f"${{{variable}:-default}}."
+                    )
+                    return found.group()
+                return str(default)
+
+            return _VARIABLE.sub(known, value)
+    return value
+
+
+def _sentence(where: tuple[int | str, ...], kind: str, text: str) -> str:
+    place = ".".join(str(part) for part in where)
+    match kind:
+        case "extra_forbidden":
+            return f"{place} is not a setting{near(str(where[-1]), _settings_at(where[:-1]))}"
+        case "missing":
+            return f"{place} is missing."
+        case "string_pattern_mismatch" if where[-1] == "url":
+            return f"{place} must be a URL such as {'nats' if where[0] == 'bus' else 'postgresql'}://host."
+        case "string_pattern_mismatch":
+            return f"{place} must be lower-case letters, digits, - and _, and begin with a letter or digit."
+    return f"{place}: {text[:1].lower()}{text[1:]}."
+
+
+def _settings_at(where: tuple[int | str, ...]) -> list[str]:
+    model: Any = SwarmConfig
+    for part in where:
+        if model is dict:
+            model = AgentSection
+            continue
+        annotation = model.model_fields[str(part)].annotation
+        model = dict if getattr(annotation, "__origin__", None) is dict else annotation
+    return list(model.model_fields)
+
+
+def _bad_names(agents: Mapping[str, Any]) -> Iterator[str]:
+    for name in agents:
+        if not re.fullmatch(_SLUG, name):
+            yield (
+                f"agents.{name}: a name must be lower-case letters, digits, - and _, at most 63, "
+                "and begin with a letter or digit."
+            )
+        elif name in RESERVED_NAMES or role_of_name(name) != "agent":
+            yield f"agents.{name}: this name is reserved; choose another."
+
+
+def _disagreements(config: SwarmConfig) -> Iterator[str]:
+    """What is wrong between the agents of a file in which each alone is right."""
+    yield from _bad_names(config.agents)
+    for name, agent in config.agents.items():
+        if agent.parent is None:
+            continue
+        if agent.parent not in config.agents:
+            yield f"agents.{name}.parent: there is no agent {agent.parent!r}{near(agent.parent, config.agents)}"
+            continue
+        chain = _ancestors(config, name)
+        if name in chain:
+            yield f"agents.{name}.parent: {' → '.join([name, *chain])} is a circle; one of them must be a root."
+            continue
+        yield from _excess(config, name, agent.parent)
+
+
+def _ancestors(config: SwarmConfig, name: str) -> list[str]:
+    """Parent, grandparent, …; ends at a root, at an unknown parent, or when a name comes again."""
+    chain: list[str] = []
+    above = config.agents[name].parent
+    while above is not None and above in config.agents and above not in chain:
+        chain.append(above)
+        above = config.agents[above].parent
+    return chain
+
+
+def _excess(config: SwarmConfig, name: str, parent: str) -> Iterator[str]:
+    own, given = config.agents[name].permissions, config.agents[parent].permissions
+    for right in _PERMISSIONS:
+        if right == "access_parent_memory":
+            excess = own.access_parent_memory is True and given.access_parent_memory is False
+        else:
+            excess = getattr(own, right) and not getattr(given, right)
+        if excess:
+            yield f"agents.{name}.permissions.{right}: its parent {parent} does not have this right to give."
