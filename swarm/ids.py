@@ -58,7 +58,7 @@ def new_id(now_ns: int | None = None) -> str:
 
 
 def derived_id(*parts: str | int) -> str:
-    """The id these parts always give (uuid5): `("a", "bc")` and `("ab", "c")` differ, `1` and `"1"` do not."""
+    """The id these parts always give (uuid5): `("a", "bc")` is not `("ab", "c")`, but `1` is `"1"`."""
     if not parts:
         raise ValueError("an id cannot be derived from nothing; give at least one part")
     return str(uuid5(_NAMESPACE, json.dumps([str(part) for part in parts])))

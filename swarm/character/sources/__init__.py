@@ -1,0 +1,1 @@
+"""Where a character comes from, a file for each kind. Each reads a document (a mapping) and judges nothing."""
