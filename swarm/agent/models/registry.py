@@ -1,0 +1,152 @@
+"""Who answers which type of model request: handlers by type, each with a provider and a priority.
+
+The highest priority wins and among equals the first registered, so that a plugin's provider at the
+default 0 takes over from the built-in local model (registered below 0) and is not taken over by a
+later plugin by accident. The registry also counts: every call's tokens by type and provider, and one
+`ModelCall` to the observer, in the caller's own context, so that an agent can attribute it to a task.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import msgspec
+
+from bus.errors import BusError
+from swarm.agent.models.types import Usage
+from swarm.errors import ModelError, SwarmError, near
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Any], Awaitable[Any]]
+_H = TypeVar("_H", bound=Handler)
+
+
+class Registration(msgspec.Struct, frozen=True):
+    type: str
+    provider: str
+    priority: int
+    handler: Handler
+
+
+class ModelCall(msgspec.Struct, frozen=True):
+    """One call that ended: `seconds` it took, and `error`, the error's reason, or "" when it answered."""
+
+    type: str
+    provider: str
+    model: str
+    usage: Usage
+    seconds: float
+    error: str = ""
+
+
+class ModelRegistry:
+    """The models of one agent. Types and providers are compared without regard to case."""
+
+    def __init__(self, observer: Callable[[ModelCall], None] | None = None) -> None:
+        self._by_type: dict[str, tuple[Registration, ...]] = {}
+        self._usage: dict[tuple[str, str], Usage] = {}
+        self._observer = observer
+
+    @property
+    def models(self) -> Mapping[str, tuple[Registration, ...]]:
+        """Type → its registrations, the winner first. A read-only view."""
+        return MappingProxyType(self._by_type)
+
+    @property
+    def usage(self) -> Mapping[tuple[str, str], Usage]:
+        """(type, provider) → tokens so far. A read-only view."""
+        return MappingProxyType(self._usage)
+
+    def register(self, type: str, handler: _H, provider: str, priority: int = 0) -> _H:
+        """Add a handler and return it. Raises ModelError for an empty type or provider."""
+        if not type.strip() or not provider.strip():
+            raise ModelError("A model needs a type and a provider: name both when registering it.")
+        if not callable(handler):
+            raise ModelError(f"The model handler of {provider} for {type} is not callable: pass a function.")
+        key = _key(type)
+        entry = Registration(key, _key(provider), priority, handler)
+        # sorted() is stable: among equal priorities the order of registration stays.
+        self._by_type[key] = tuple(
+            sorted((*self._by_type.get(key, ()), entry), key=lambda one: -one.priority)
+        )
+        return handler
+
+    def has(self, type: str, provider: str | None = None) -> bool:
+        return any(
+            provider is None or one.provider == _key(provider) for one in self._by_type.get(_key(type), ())
+        )
+
+    def resolve(self, type: str, provider: str | None = None) -> Registration:
+        """The registration that serves this type. Raises ModelError, naming what there is."""
+        found = self._by_type.get(_key(type))
+        if not found:
+            known = ", ".join(sorted(self._by_type)) or "none"
+            raise ModelError(
+                f"No model of type {str(type)!r} is registered (there are: {known})"
+                f"{near(_key(type), self._by_type)}",
+                reason="unknown_model_type",
+            )
+        if provider is None:
+            return found[0]
+        for one in found:
+            if one.provider == _key(provider):
+                return one
+        names = list(dict.fromkeys(one.provider for one in found))
+        raise ModelError(
+            f"No provider {provider!r} serves the model type {_key(type)!r} (there are: {', '.join(names)})"
+            f"{near(_key(provider), names)}",
+            reason="unknown_model_provider",
+        )
+
+    async def use(self, type: str, params: Any, provider: str | None = None) -> Any:
+        """Ask the model and return its reply.
+
+        Errors of ours pass as they are; any other exception of a handler becomes a ModelError that
+        names the provider and the exception's class, not its text, which may carry a secret.
+        """
+        entry = self.resolve(type, provider)
+        began = time.monotonic()
+        error = "cancelled"
+        reply: Any = None
+        try:
+            reply = await entry.handler(params)
+            error = ""
+        except (SwarmError, BusError) as failure:
+            error = failure.reason or "failed"
+            raise
+        except Exception as failure:
+            error = "failed"
+            raise ModelError(
+                f"The model provider {entry.provider!r} failed at {entry.type} with "
+                f"{failure.__class__.__name__}; its traceback is the cause of this error.",
+                reason="model_failed",
+            ) from failure
+        finally:
+            self._count(entry, reply, time.monotonic() - began, error)
+        return reply
+
+    def _count(self, entry: Registration, reply: Any, seconds: float, error: str) -> None:
+        usage = getattr(reply, "usage", None)
+        if not isinstance(usage, Usage):
+            usage = Usage()
+        key = (entry.type, entry.provider)
+        self._usage[key] = self._usage.get(key, Usage()) + usage
+        if self._observer is None:
+            return
+        model = getattr(reply, "model", "")
+        call = ModelCall(
+            entry.type, entry.provider, model if isinstance(model, str) else "", usage, seconds, error
+        )
+        try:
+            self._observer(call)
+        except Exception:
+            log.exception("The observer of model calls failed; the call itself stands.")
+
+
+def _key(name: str) -> str:
+    return str(name).strip().lower()
