@@ -58,15 +58,13 @@ def _refuse_bombs(text: str) -> None:
     """Go through the events, which costs no memory, before any value is built."""
     depth = 0
     for event in yaml.parse(text, Loader=_Base):
+        line = event.start_mark.line + 1 if event.start_mark else 1
         match event:
             case yaml.AliasEvent():
-                raise Trouble(
-                    f"the alias *{event.anchor} is not allowed; write the value again",
-                    event.start_mark.line + 1,
-                )
+                raise Trouble(f"the alias *{event.anchor} is not allowed; write the value again", line)
             case yaml.CollectionStartEvent():
                 depth += 1
                 if depth > MAX_DEPTH:
-                    raise Trouble(f"it is nested deeper than {MAX_DEPTH} levels", event.start_mark.line + 1)
+                    raise Trouble(f"it is nested deeper than {MAX_DEPTH} levels", line)
             case yaml.CollectionEndEvent():
                 depth -= 1
