@@ -230,8 +230,10 @@ def find_strays(mark: str) -> list[ProcessId]:
 async def end_strays(mark: str, grace: float = 2.0) -> int:
     """Ends every process with this mark, politely for `grace` seconds, then not; tells how many there were."""
     ended = 0
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):  # again: what forked meanwhile
         strays = await asyncio.to_thread(find_strays, mark)
+        if not strays:
+            break
         ended = max(ended, len(strays))
         for stray in strays:
             stray.signal(number)
