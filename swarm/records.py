@@ -165,6 +165,8 @@ class Committed(msgspec.Struct, frozen=True):
 
     status: Literal["committed", "duplicate", "out_of_order", "stale"]
     recipients: tuple[str, ...] = ()
+    dead: tuple[str, ...] = ()
+    """The ids of outgoing messages whose address names nobody; a notice of each is on its way to the sender."""
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):

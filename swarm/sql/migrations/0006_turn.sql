@@ -1,0 +1,79 @@
+-- A turn's commit: handled mark, memories, messages and the task's outcome, all or nothing, in one call.
+
+create function commit_turn(p_turn jsonb, out status text, out recipients text[], out dead uuid[])
+language plpgsql security definer set search_path from current
+as $$
+declare
+    v_me uuid := require_agent();
+    v_seq bigint := (p_turn ->> 'delivery')::bigint;
+    v_attempt integer := coalesce((p_turn ->> 'attempt')::integer, 0);
+    v_outcome jsonb := nullif(p_turn -> 'outcome', 'null'::jsonb);
+    v_now bigint := now_ms();
+    v_delivery deliveries;
+    v_task tasks;
+    v_name text;
+begin
+    recipients := '{}';
+    dead := '{}';
+    if v_seq is not null then
+        update deliveries d
+        set state = 'handled', handled_at = v_now, handled_by = p_turn ->> 'instance'
+        where d.seq = v_seq and d.recipient = v_me
+          and d.handled_at is null and d.state in ('accepted', 'dispatched')
+          and (d.kind <> 'task' or d.attempts = v_attempt)
+          and not exists (  -- the order gate
+              select from deliveries e
+              where e.recipient = d.recipient and e.sender = d.sender and e.room = d.room
+                and e.state in ('accepted', 'dispatched') and e.seq < d.seq)
+        returning d.* into v_delivery;
+        if not found then
+            select * into v_delivery from deliveries where seq = v_seq and recipient = v_me;
+            if not found then
+                raise exception 'Delivery % is not yours', v_seq using errcode = 'SW006';
+            end if;
+            status := case
+                when v_delivery.state = 'handled' then 'duplicate'
+                when v_delivery.state in ('expired', 'dead') then 'stale'
+                when v_delivery.kind = 'task' and v_delivery.attempts <> v_attempt then 'stale'
+                else 'out_of_order' end;
+            return;
+        end if;
+    end if;
+
+    if jsonb_array_length(p_turn -> 'memories') > 0 then
+        insert into memories (id, agent, room, entity, kind, content, created_at)
+        select m.id, v_me, m.room, m.entity, m.kind, m.content, coalesce(nullif(m.created_at, 0), v_now)
+        from jsonb_to_recordset(p_turn -> 'memories')
+             as m (id uuid, room text, entity text, kind text, content jsonb, created_at bigint)
+        on conflict do nothing;
+    end if;
+
+    if jsonb_array_length(p_turn -> 'outgoing') > 0 then
+        select a.names, a.dead into recipients, dead from accept_messages(v_me, p_turn -> 'outgoing', false) a;
+    end if;
+
+    if v_outcome is not null then
+        -- A task is ended by its own delivery's turn, or by a later one (its subtasks' results came in).
+        update deliveries set state = 'handled', handled_at = v_now, handled_by = p_turn ->> 'instance'
+        where message = (v_outcome ->> 'task')::uuid and kind = 'task' and recipient = v_me
+          and state in ('accepted', 'dispatched');
+        update tasks
+        set state = v_outcome ->> 'state', updated_at = v_now,
+            error = v_outcome ->> 'error',
+            result = case when v_outcome ->> 'state' = 'completed'
+                          then coalesce(nullif(v_outcome -> 'result', 'null'::jsonb), '{}') end
+        where id = (v_outcome ->> 'task')::uuid and child = v_me
+          and state in ('submitted', 'working', 'input-required')
+        returning * into v_task;
+        if found then
+            if v_task.state not in ('completed', 'failed', 'rejected') then
+                raise exception 'An outcome is completed, failed or rejected' using errcode = 'SW007';
+            end if;
+            v_name := send_result(v_task, v_me);
+            if v_name is not null then
+                recipients := recipients || v_name;
+            end if;
+        end if;
+    end if;
+    status := 'committed';
+end $$;

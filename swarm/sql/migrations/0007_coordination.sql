@@ -1,0 +1,191 @@
+-- What the coordinator does to the ledger. Each function takes the epoch of its lease and holds the lease's
+-- row to the end of the transaction, so that what a deposed coordinator writes fails with SW001.
+
+create function hold_lease(p_epoch bigint) returns void language plpgsql
+as $$
+begin
+    perform from lease where epoch = p_epoch and holder is not null and expires_at > now_ms() for share;
+    if not found then
+        raise exception 'The lease of epoch % is gone', p_epoch using errcode = 'SW001';
+    end if;
+end $$;
+
+-- Take or renew. A holder whose lease ran out gets a new epoch too: what it began under the old one is void.
+create function take_lease(p_holder text, p_seconds double precision) returns bigint language sql
+as $$
+    update lease
+    set epoch = case when holder = p_holder and expires_at > now_ms() then epoch else epoch + 1 end,
+        holder = p_holder, expires_at = now_ms() + (p_seconds * 1000)::bigint
+    where holder is null or holder = p_holder or expires_at <= now_ms()
+    returning epoch
+$$;
+
+create function claim_deliveries(p_epoch bigint, p_names text[], p_free integer[])
+returns table (delivery bigint, id uuid, sender text, recipient text, room text, kind text, content text,
+               attempt integer, crashes integer, in_reply_to text, expires_at bigint, hops integer, traceparent text,
+               accepted_at bigint)
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+    v_now bigint := now_ms();
+begin
+    perform hold_lease(p_epoch);
+    return query
+    with picked as materialized (
+        select d.seq
+        from unnest(p_names, p_free) as w (name, free)
+        join agents a on a.name = w.name
+        cross join lateral (
+            select q.seq from deliveries q
+            where q.recipient = a.id and q.state = 'accepted' and (q.expires_at is null or q.expires_at > v_now)
+            order by q.seq limit w.free
+            for update skip locked) d
+    ), marked as (
+        update deliveries d set state = 'dispatched', attempts = d.attempts + 1, dispatched_at = v_now
+        from picked p where d.seq = p.seq
+        returning d.*
+    ), begun as (
+        update tasks t set state = 'working', attempts = m.attempts, updated_at = v_now
+        from marked m
+        where m.kind = 'task' and t.id = m.message and t.state in ('submitted', 'working', 'input-required')
+    )
+    select m.seq, m.message, s.name, r.name, m.room, m.kind, x.content::text, m.attempts, m.crashes, x.in_reply_to,
+           m.expires_at, x.hops, x.traceparent, m.accepted_at
+    from marked m
+    join messages x on x.id = m.message and x.sender = m.sender
+    join agents s on s.id = m.sender
+    join agents r on r.id = m.recipient
+    order by m.seq;
+end $$;
+
+create function ended_rows(p_seqs bigint[])
+returns table (delivery bigint, id uuid, sender text, recipient text, state text, reason text) language sql stable
+as $$
+    select d.seq, d.message, s.name, r.name, d.state, coalesce(d.reason, '')
+    from deliveries d join agents s on s.id = d.sender join agents r on r.id = d.recipient
+    where d.seq = any (p_seqs) order by d.seq
+$$;
+
+create function return_delivery(p_delivery deliveries, p_crashed boolean) returns boolean language plpgsql
+as $$
+declare
+    v_crashes integer := p_delivery.crashes + p_crashed::integer;
+    v_most integer;
+begin
+    if p_crashed and v_crashes >= 3 then
+        update deliveries set crashes = v_crashes where seq = p_delivery.seq;
+        return end_delivery(p_delivery.seq, 'dead', 'crashed its recipient 3 times');
+    end if;
+    if p_delivery.kind = 'task' then
+        select max_attempts into v_most from tasks where id = p_delivery.message;
+        if p_delivery.attempts >= v_most then
+            update deliveries set crashes = v_crashes where seq = p_delivery.seq;
+            return end_delivery(p_delivery.seq, 'dead', format('it was tried %s times', p_delivery.attempts));
+        end if;
+    end if;
+    update deliveries set state = 'accepted', crashes = v_crashes where seq = p_delivery.seq;
+    return false;
+end $$;
+
+create function release_deliveries(p_epoch bigint, p_seqs bigint[], p_crashed boolean)
+returns table (delivery bigint, id uuid, sender text, recipient text, state text, reason text) language plpgsql
+as $$
+#variable_conflict use_column
+declare
+    v_delivery deliveries;
+    v_ended bigint[] := '{}';
+begin
+    perform hold_lease(p_epoch);
+    for v_delivery in
+        select * from deliveries d where d.seq = any (p_seqs) and d.state = 'dispatched' order by d.seq for update
+    loop
+        if return_delivery(v_delivery, p_crashed) then
+            v_ended := v_ended || v_delivery.seq;
+        end if;
+    end loop;
+    return query select * from ended_rows(v_ended);
+end $$;
+
+create function release_all_but(p_epoch bigint, p_agent uuid, p_in_flight bigint[]) returns integer language plpgsql
+as $$
+declare
+    v_delivery deliveries;
+    v_count integer := 0;
+begin
+    perform hold_lease(p_epoch);
+    for v_delivery in
+        select * from deliveries d
+        where d.recipient = p_agent and d.state = 'dispatched' and d.seq <> all (p_in_flight)
+        order by d.seq for update
+    loop
+        perform return_delivery(v_delivery, false);
+        v_count := v_count + 1;
+    end loop;
+    return v_count;
+end $$;
+
+-- A thousand of each at most: a sweep that finds more comes back.
+create function end_overdue(p_epoch bigint)
+returns table (delivery bigint, id uuid, sender text, recipient text, state text, reason text) language plpgsql
+as $$
+#variable_conflict use_column
+declare
+    v_row record;
+    v_task tasks;
+    v_ended bigint[] := '{}';
+    v_now bigint := now_ms();
+begin
+    perform hold_lease(p_epoch);
+    for v_row in
+        select d.seq from deliveries d
+        where d.state = 'accepted' and d.expires_at <= v_now and d.kind <> 'task'
+        order by d.expires_at, d.seq limit 1000 for update skip locked
+    loop
+        if end_delivery(v_row.seq, 'expired', 'its time passed') then
+            v_ended := v_ended || v_row.seq;
+        end if;
+    end loop;
+    for v_task in
+        select * from tasks t
+        where t.state in ('submitted', 'working', 'input-required') and t.deadline <= v_now
+        order by t.deadline limit 1000
+    loop
+        -- The delivery first, as a turn's commit does; who is committing now is left to the next sweep.
+        select d.seq, d.state into v_row from deliveries d
+        where d.message = v_task.id and d.sender = v_task.parent and d.recipient = v_task.child
+        for update skip locked;
+        if not found then
+            continue;
+        elsif v_row.state not in ('accepted', 'dispatched') then
+            perform end_task(v_task.id, 'failed', 'its deadline passed');
+        elsif end_delivery(v_row.seq, 'expired', 'its deadline passed') then
+            v_ended := v_ended || v_row.seq;
+        end if;
+    end loop;
+    return query select * from ended_rows(v_ended);
+end $$;
+
+create function accept_for(p_epoch bigint, p_sender uuid, p_messages jsonb, out ids uuid[], out names text[], out dead uuid[])
+language plpgsql
+as $$
+begin
+    perform hold_lease(p_epoch);
+    select a.ids, a.names, a.dead into ids, names, dead from accept_messages(p_sender, p_messages, true) a;
+end $$;
+
+create function delegate_for(p_epoch bigint, p_sender uuid, p_tasks jsonb) returns setof task_list language plpgsql
+as $$
+begin
+    perform hold_lease(p_epoch);
+    return query select * from accept_tasks(p_sender, p_tasks);
+end $$;
+
+create function set_desired(p_epoch bigint, p_agent text, p_desired text) returns boolean language plpgsql
+as $$
+begin
+    perform hold_lease(p_epoch);
+    update agents set desired = p_desired, updated_at = now_ms()
+    where name = p_agent and not reserved and desired <> p_desired;
+    return exists (select from agents where name = p_agent and not reserved);
+end $$;

@@ -1,0 +1,91 @@
+-- What the coordinator asks. Writes are functions that take the epoch of its lease: 0007_coordination.sql.
+
+-- name: ping
+select 1;
+
+-- name: take_lease
+select take_lease($1, $2);
+
+-- name: release_lease
+update lease set holder = null, expires_at = 0 where holder = $1;
+
+-- name: provision
+select provision($1::jsonb, $2::jsonb);
+
+-- name: agents
+select a.id, a.name, a.version, a.source, p.name as parent, a.create_children, a.control_children,
+       a.access_parent_memory, a.roles, a.replicas, a.balance, a.desired, a.status, a.created_at, a.updated_at
+from agents a left join agents p on p.id = a.parent
+where not a.reserved
+order by a.name;
+
+-- name: names
+select name from agents where not reserved order by name;
+
+-- name: set_desired
+select set_desired($1, $2, $3);
+
+-- name: accept
+select r.ids, r.names from agents s, accept_for($1, s.id, $3::jsonb) r where s.name = $2;
+
+-- name: claim
+select * from claim_deliveries($1, $2, $3);
+
+-- name: waiting
+select a.name, w.waiting
+from (select recipient, count(*) as waiting from deliveries where state = 'accepted' group by recipient) w
+join agents a on a.id = w.recipient;
+
+-- name: release
+select * from release_deliveries($1, $2, $3);
+
+-- name: release_all_but
+select release_all_but($1, a.id, $3) from agents a where a.name = $2 and not a.reserved;
+
+-- name: end_overdue
+select * from end_overdue($1);
+
+-- name: delegate
+select t.* from agents s, delegate_for($1, s.id, $3::jsonb) t where s.name = $2;
+
+-- name: knows
+select exists (select from agents where name = $1);
+
+-- name: tasks
+select * from task_list order by created_at desc, id desc limit $1;
+
+-- name: task
+select * from task_list where id = $1;
+
+-- name: subtasks
+select * from task_list where parent_task = $1 order by created_at, id;
+
+-- name: message
+select m.id, s.name as sender, m.address, m.room, m.kind, m.content, m.accepted_at,
+       d.seq, coalesce(r.name, m.address) as recipient, d.state, d.attempts, d.reason, d.handled_at
+from (select * from messages where id = $1 order by accepted_at limit 1) m
+join agents s on s.id = m.sender
+left join deliveries d on d.message = m.id and d.sender = m.sender
+left join agents r on r.id = d.recipient
+order by r.name, d.seq;
+
+-- name: inbox
+select a.id,
+       (select count(*) from deliveries d where d.recipient = a.id and d.state = 'accepted') as waiting,
+       (select count(*) from deliveries d where d.recipient = a.id and d.state = 'dispatched') as in_flight,
+       (select d.accepted_at from deliveries d where d.recipient = a.id and d.state = 'accepted'
+        order by d.seq limit 1) as oldest_at
+from agents a where a.name = $1 and not a.reserved;
+
+-- name: inbox_first
+select m.id, s.name as sender, m.address, m.room, m.kind, m.content, m.accepted_at,
+       d.seq, $3::text as recipient, d.state, d.attempts, d.reason, d.handled_at
+from (select * from deliveries where recipient = $1 and state = 'accepted' order by seq limit $2) d
+join messages m on m.id = d.message and m.sender = d.sender
+join agents s on s.id = d.sender
+order by d.seq;
+
+-- name: stats
+select 'deliveries.' || state as name, count(*) as count from deliveries group by state
+union all
+select 'tasks.' || state, count(*) from tasks group by state;

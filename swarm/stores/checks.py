@@ -1,0 +1,142 @@
+"""What every store refuses before it writes: bad ids, NUL in text, plans that contradict themselves.
+
+The same checks stand before each implementation, so that a test on the memory store meets the same walls.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from swarm.errors import StoreError, near
+from swarm.ids import is_uuid
+from swarm.records import RESERVED_NAMES, AgentPlan, NewTask, Outgoing, Turn
+
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_encoder: Final = msgspec.json.Encoder()
+
+
+def to_json(what: str, value: Any) -> str:
+    """`value` as JSON that Postgres can keep. Raises StoreError for what it cannot: NUL, half characters."""
+    try:
+        encoded = _encoder.encode(value)
+    except (TypeError, ValueError, UnicodeEncodeError, RecursionError) as error:
+        raise StoreError(f"{what} cannot be written as JSON: {error}.", reason="not_json") from error
+    if b"\\u0000" in encoded and _NUL.search(encoded):
+        raise StoreError(
+            f"{what} holds a NUL character, which no text in the store may; remove it.", reason="nul"
+        )
+    return encoded.decode()
+
+
+def check_text(what: str, *texts: str | None) -> None:
+    """For text that goes to the database outside of JSON. Raises StoreError on NUL."""
+    for text in texts:
+        if text is not None and "\0" in text:
+            raise StoreError(
+                f"{what} holds a NUL character, which no text in the store may; remove it.", reason="nul"
+            )
+
+
+def check_id(what: str, id: str) -> str:
+    """The id in its usual (lower-case) form. Raises StoreError for what is not a UUID."""
+    if not is_uuid(id):
+        raise StoreError(
+            f"{id!r} is not an id for {what}: it takes a UUID, as new_id() makes them.", reason="bad_id"
+        )
+    return id.lower()
+
+
+def _check_distinct(what: str, ids: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for id in ids:
+        key = check_id(what, id)
+        if key in seen:
+            raise StoreError(f"The id {id} is there twice; each {what} needs its own.", reason="id_twice")
+        seen.add(key)
+
+
+def _check_length(what: str, text: str, most: int) -> None:
+    if not 1 <= len(text) <= most:
+        raise StoreError(f"{what} is {len(text)} characters long; it takes 1 to {most}.", reason="bad_length")
+
+
+def check_outgoing(messages: Sequence[Outgoing]) -> None:
+    """Raises StoreError for messages that nobody may send by hand, or that have no id or bounds."""
+    _check_distinct("message", (m.id for m in messages))
+    for message in messages:
+        if message.kind not in ("tell", "announce"):
+            raise StoreError(f"Nobody sends a {message.kind} by hand.", reason="bad_kind")
+        _check_length("The address", message.to, 128)
+        _check_length("The room", message.room, 200)
+        if not 0 <= message.hops <= 255:
+            raise StoreError(f"{message.hops} hops are out of bounds (0 to 255).", reason="bad_hops")
+
+
+def check_turn(turn: Turn) -> None:
+    check_outgoing(turn.outgoing)
+    for memory in turn.memories:
+        check_id("memory", memory.id)
+
+
+def check_tasks(tasks: Sequence[NewTask]) -> None:
+    _check_distinct("task", (t.id for t in tasks))
+    for task in tasks:
+        if task.parent_task is not None:
+            check_id("task", task.parent_task)
+        if task.max_attempts < 1:
+            raise StoreError("A task needs at least 1 attempt.", reason="bad_attempts")
+
+
+def check_plans(plans: Sequence[AgentPlan]) -> None:
+    """Raises StoreError for plans that contradict themselves: names, ids, parents, rights, cycles."""
+    by_name: dict[str, AgentPlan] = {}
+    by_id: dict[str, str] = {}
+    for plan in plans:
+        if not _NAME.fullmatch(plan.name) or is_uuid(plan.name):
+            raise StoreError(
+                f"{plan.name!r} is no name for an agent: letters, digits, - and _ make one.",
+                reason="bad_name",
+            )
+        if plan.name in RESERVED_NAMES:
+            raise StoreError(
+                f"{plan.name!r} is a name that the swarm keeps; choose another.", reason="reserved"
+            )
+        if plan.name in by_name:
+            raise StoreError(
+                f"Two agents are called {plan.name!r}; give one another name.", reason="name_taken"
+            )
+        other = by_id.setdefault(check_id("agent", plan.id), plan.name)
+        if other != plan.name:
+            raise StoreError(
+                f"The id {plan.id} of {plan.name} is taken by the agent {other}; give it its own.",
+                reason="id_taken",
+            )
+        by_name[plan.name] = plan
+    for plan in plans:
+        if plan.parent is None:
+            continue
+        parent = by_name.get(plan.parent)
+        if parent is None:
+            raise StoreError(
+                f"The parent {plan.parent!r} of {plan.name} is not planned{near(plan.parent, by_name)}",
+                reason="no_parent",
+            )
+        for right in ("create_children", "control_children"):
+            if getattr(plan.permissions, right) and not getattr(parent.permissions, right):
+                raise StoreError(
+                    f"{plan.name} would have {right}, which its parent {parent.name} has not; "
+                    "a child's rights never exceed its parent's.",
+                    reason="rights",
+                )
+        above, seen = plan.parent, {plan.name}
+        while above is not None:
+            if above in seen:
+                raise StoreError(f"{plan.name} would be its own ancestor; break the circle.", reason="cycle")
+            seen.add(above)
+            up = by_name.get(above)
+            above = up.parent if up else None

@@ -1,0 +1,133 @@
+"""The store of one agent on Postgres. What it may see and write is decided there: sql/migrations/0003_security.sql."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from swarm.errors import StoreError, UnknownAgent
+from swarm.records import AgentRecord, Committed, Memory, NewTask, Outgoing, Receipt, Task, Turn
+from swarm.stores.checks import check_id, check_outgoing, check_tasks, check_text, check_turn, to_json
+from swarm.stores.postgres.names import schema_name
+from swarm.stores.postgres.pool import Connections
+from swarm.stores.postgres.queries import load
+from swarm.stores.postgres.rows import to_agent, to_memory, to_object, to_receipts, to_task
+
+_SQL: Final = load("store.sql")
+
+
+class PostgresStore:
+    """`url` logs in as the agent itself (see `agent_url`). Connections: none when idle, `size` at most."""
+
+    def __init__(
+        self, url: str, swarm: str, agent: str, agent_id: str, *, size: int = 2, deadline: float = 10.0
+    ) -> None:
+        self.agent = agent
+        self.agent_id = check_id("agent", agent_id)
+        self._connections = Connections(
+            url, schema_name(swarm), size=size, name=f"swarm {agent}", deadline=deadline
+        )
+
+    def __repr__(self) -> str:
+        return f"PostgresStore({self.agent!r}, schema={self._connections.schema!r})"
+
+    async def init(self) -> None:
+        """Raises StoreError when the URL is not this agent's."""
+        rows = await self._connections.read(_SQL["who_am_i"])
+        if rows[0][0] != self.agent_id:
+            raise StoreError(
+                f"The database URL does not log in as {self.agent}; give each agent its own URL.",
+                reason="wrong_login",
+            )
+
+    async def ping(self) -> None:
+        await self._connections.ping(_SQL["ping"])
+
+    async def close(self) -> None:
+        await self._connections.close()
+
+    # ── the ledger ────────────────────────────────────────────────────────────────────────────────
+    async def commit(self, turn: Turn) -> Committed:
+        check_turn(turn)
+        name = f"delivery {turn.delivery}" if turn.delivery is not None else "the turn"
+        row = (await self._connections.write(_SQL["commit"], to_json("The turn", turn), id=name))[0]
+        return Committed(
+            row["status"], tuple(dict.fromkeys(row["recipients"])), tuple(str(id) for id in row["dead"])
+        )
+
+    async def post(self, messages: Sequence[Outgoing]) -> list[Receipt]:
+        if not messages:
+            return []
+        check_outgoing(messages)
+        try:
+            rows = await self._connections.write(
+                _SQL["post"], to_json("The message", messages), id=messages[0].id
+            )
+        except UnknownAgent as error:
+            raise await self._with_near_names(error) from None
+        return to_receipts(messages, rows[0]["ids"], rows[0]["names"])
+
+    async def resolve(self, address: str) -> tuple[str, ...]:
+        check_text("The address", address)
+        names = tuple(row["name"] for row in await self._connections.read(_SQL["resolve"], address))
+        if not names and address not in ("all", "children"):
+            raise await self._with_near_names(UnknownAgent(address))
+        return names
+
+    async def _with_near_names(self, error: UnknownAgent) -> UnknownAgent:
+        return UnknownAgent(
+            error.address, [row["name"] for row in await self._connections.read(_SQL["names"])]
+        )
+
+    # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
+    async def delegate(self, tasks: Sequence[NewTask]) -> list[Task]:
+        if not tasks:
+            return []
+        check_tasks(tasks)
+        try:
+            rows = await self._connections.write(_SQL["delegate"], to_json("The task", tasks), id=tasks[0].id)
+        except UnknownAgent as error:
+            raise await self._with_near_names(error) from None
+        return [to_task(row) for row in rows]
+
+    async def get_tasks(self, ids: Sequence[str]) -> list[Task]:
+        rows = await self._connections.read(_SQL["get_tasks"], [check_id("task", id) for id in ids])
+        return [to_task(row) for row in rows]
+
+    async def report(self, task: str, attempt: int, percent: float, note: str) -> bool:
+        check_text("The note", note)
+        rows = await self._connections.write(
+            _SQL["report"], check_id("task", task), attempt, float(percent), note, id=task
+        )
+        return bool(rows)
+
+    # ── memory ────────────────────────────────────────────────────────────────────────────────────
+    async def create_memory(self, memory: Memory) -> None:
+        check_id("memory", memory.id)
+        await self._connections.write(_SQL["create_memory"], to_json("The memory", memory), id=memory.id)
+
+    async def get_memories(
+        self, *, room: str | None = None, kind: str | None = None, limit: int = 32
+    ) -> list[Memory]:
+        check_text("The room or kind", room, kind)
+        if room is None:
+            rows = await self._connections.read(_SQL["get_memories"], kind, limit)
+        else:
+            rows = await self._connections.read(_SQL["get_room_memories"], kind, limit, room)
+        return [to_memory(row) for row in reversed(rows)]
+
+    async def count_memories(self, *, room: str | None = None, kind: str | None = None) -> int:
+        check_text("The room or kind", room, kind)
+        rows = await self._connections.read(_SQL["count_memories"], room, kind)
+        return int(rows[0][0])
+
+    # ── itself ────────────────────────────────────────────────────────────────────────────────────
+    async def get_character(self, id: str) -> dict[str, Any] | None:
+        rows = await self._connections.read(_SQL["get_character"], check_id("character", id))
+        return to_object(rows[0]["document"]) if rows else None
+
+    async def agents(self) -> list[AgentRecord]:
+        return [to_agent(row) for row in await self._connections.read(_SQL["agents"])]
+
+    async def set_status(self, status: Literal["active", "inactive"]) -> None:
+        await self._connections.write(_SQL["set_status"], status, id=f"status {status}")
