@@ -150,7 +150,7 @@ class Authority:
     def server_config(
         self,
         *,
-        port: int,
+        port: int | None = None,
         host: str = "127.0.0.1",
         monitor_port: int | None = None,
         max_connections: int = 65536,
@@ -158,15 +158,14 @@ class Authority:
         """The text of a ``nats-server`` configuration that trusts this authority and keeps no state.
 
         It holds no secret, and the same keys make an equivalent text each time, so that credentials
-        outlive the server. `monitor_port` opens the server's own health page on loopback.
+        outlive the server. Without `port` the one who starts the server says where it listens.
+        `monitor_port` opens the server's own health page on loopback.
         """
         account, system = self._keys["account"], self._keys["system"]
         lines = [
-            f"listen: {json.dumps(f'{host}:{port}')}",
-            f"server_name: {json.dumps(f'{self.swarm}-{port}')}",
             f"max_connections: {max_connections}",
             "max_payload: 2097152",
-            'max_pending: 33554432  # bytes that may wait for a slow reader before it is cut off',
+            "max_pending: 33554432  # bytes that may wait for a slow reader before it is cut off",
             'write_deadline: "5s"',
             'ping_interval: "5s"  # a peer that is gone without a word is found in 15 s',
             "ping_max: 2",
@@ -181,7 +180,9 @@ class Authority:
             "}",
         ]
         if monitor_port is not None:
-            lines.insert(2, f'http: "127.0.0.1:{monitor_port}"')
+            lines.insert(0, f'http: "127.0.0.1:{monitor_port}"')
+        if port is not None:
+            lines.insert(0, f"listen: {json.dumps(f'{host}:{port}')}")
         return "\n".join(lines) + "\n"
 
     def _operator_jwt(self) -> str:

@@ -108,6 +108,10 @@ class LeanClient(Client):
         else:
             await self._process_err(text.lower())
 
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        self.write_out()  # nats-py writes a PING past what is pending, so a flush would not cover it
+        await super()._send_ping(future)
+
     async def _process_pong(self) -> None:
         if self._pongs:
             future = self._pongs.pop(0)

@@ -1,0 +1,68 @@
+"""A real nats-server for tests of the bus: start, kill, freeze, restart on the same port. Nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+NATS_SERVER = Path(sysconfig.get_path("scripts")) / "nats-server"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for `condition` to become true; fails the test after `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        await asyncio.sleep(0.005)
+
+
+class NatsServer:
+    """A missing program or a server that does not start fails the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.log = folder / "nats.log"
+        self._config = folder / "nats.conf"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, config: str) -> None:
+        self._config.write_text(config)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen([NATS_SERVER, "-c", self._config], stdout=log, stderr=log)
+        end = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            assert self._process.poll() is None and time.monotonic() < end, self.log.read_text()
+            time.sleep(0.01)
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL; frozen or gone already is fine."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
