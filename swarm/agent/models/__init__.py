@@ -4,7 +4,7 @@ chosen (`choice`). Providers are imported by whoever registers them: `local` and
 
 from __future__ import annotations
 
-from swarm.agent.models.choice import choose, resolve
+from swarm.agent.models.choice import candidate, choose, resolve
 from swarm.agent.models.registry import Handler, ModelCall, ModelRegistry, Registration
 from swarm.agent.models.types import (
     CHOICE,
@@ -48,6 +48,7 @@ __all__ = [
     "TextReply",
     "TextRequest",
     "Usage",
+    "candidate",
     "choose",
     "resolve",
 ]

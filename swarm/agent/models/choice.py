@@ -9,12 +9,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from swarm.agent.models.registry import ModelRegistry
 from swarm.agent.models.types import CHOICE, Candidate, ChoiceReply, ChoiceRequest
 from swarm.errors import ModelError
+
+if TYPE_CHECKING:
+    from swarm.components import Action
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,25 @@ async def choose(
             reply, name=None, outcome="unresolved", confidence=0.0, answer=reply.answer or reply.name
         )
     return msgspec.structs.replace(reply, name=name)
+
+
+def candidate(action: Action) -> Candidate:
+    """An action as a candidate. Of an example conversation (elizaOS's shape) the first turn counts: it
+    is what a user says; an example in no known shape says nothing and is left out.
+    """
+    examples = (_said(one) for one in action.examples)
+    return Candidate(action.name, action.description, tuple(action.similes), tuple(filter(None, examples)))
+
+
+def _said(example: object) -> str:
+    match example:
+        case str():
+            return example
+        case {"content": {"text": str(text)}} | {"content": str(text)} | {"text": str(text)}:
+            return text
+        case {"examples": [first, *_]} | [first, *_]:
+            return _said(first)
+    return ""
 
 
 def _loose(text: str) -> str:

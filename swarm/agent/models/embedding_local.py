@@ -117,6 +117,9 @@ class EmbeddingChooser(LexicalChooser):
         }
         return scores, max(self._floor, talk)
 
+    def supported(self, one: Candidate, said: Sequence[str]) -> bool:
+        return True  # meaning was compared, not words: there is no part of a name to beware of
+
 
 def _phrases(one: Candidate) -> tuple[str, ...]:
     names = (" ".join(name_words(name)) for name in (one.name, *one.similes))

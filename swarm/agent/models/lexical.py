@@ -93,18 +93,29 @@ class LexicalChooser:
             temperature=self._temperature,
             least=self._least,
         )
-        if name is None:
+        winner = next((one for one in allowed if one.name == name), None)
+        if winner is None or not self.supported(winner, said):
             return ChoiceReply(name=None, outcome="abstained", scores=shares)
-        return ChoiceReply(name=name, outcome="chosen", confidence=share, scores=shares)
+        return ChoiceReply(name=winner.name, outcome="chosen", confidence=share, scores=shares)
 
     async def scores(self, request: ChoiceRequest, said: Sequence[str]) -> tuple[dict[str, float], float]:
         """A score for each candidate, by name, and the score that stands for none of them."""
         found = self._index(request.candidates).scores(terms(said))
         return {one.name: score for one, score in zip(request.candidates, found, strict=True)}, self._floor
 
+    def supported(self, one: Candidate, said: Sequence[str]) -> bool:
+        """False for a text that is nothing but a part of the candidate's name: ``act`` must not run
+        BENCH_ACT_0, while ``an alarm at five`` may set one.
+        """
+        asked = set(terms(said))
+        phrases = [set(terms(name_words(phrase))) for phrase in (one.name, *one.similes)]
+        told = {term for text in (one.description, *one.examples) for term in terms(words(text))}
+        fragment = asked <= set().union(*phrases) and not any(phrase <= asked for phrase in phrases if phrase)
+        return not fragment or bool(asked & told)
+
     def _index(self, candidates: tuple[Candidate, ...]) -> Bm25:
         if self._indexed is None or self._indexed[0] != candidates:
-            self._indexed = (candidates, Bm25([_document(one) for one in candidates], k1=0.5))
+            self._indexed = (candidates, Bm25([_document(one) for one in candidates]))
         return self._indexed[1]
 
 

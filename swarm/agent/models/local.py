@@ -84,7 +84,7 @@ class LocalModel:
         self._abilities = abilities
         self._chooser = chooser or LexicalChooser()
         self._pairs = _pairs(persona)
-        self._index = Bm25([_chat_terms(asked) for asked, _ in self._pairs], k1=0.5)
+        self._index = Bm25([_chat_terms(asked) for asked, _ in self._pairs], lenient=True)
 
     async def text(self, request: TextRequest) -> TextReply:
         asked = request.last_user_text()

@@ -67,21 +67,27 @@ class Bm25:
     """BM25 over documents given as lists of terms, or as weights by term.
 
     `scores(query)` answers, for each document, in 0..1: the part of the best score the query could
-    have that the document reaches. Terms that no document has count fully, which is what lets an
-    unrelated question score low everywhere.
+    have that the document reaches. Terms that no document has count most, which is what lets an
+    unrelated question score low everywhere; `lenient` lets them count as a term of one document, which
+    a collection of a few short texts needs.
     """
 
     def __init__(
-        self, documents: Sequence[Sequence[str] | Counter[str]], *, k1: float = 1.2, b: float = 0.5
+        self,
+        documents: Sequence[Sequence[str] | Counter[str]],
+        *,
+        k1: float = 0.5,
+        b: float = 0.5,
+        lenient: bool = False,
     ) -> None:
         self._counts = [Counter(document) for document in documents]
         self._lengths = [sum(counts.values()) for counts in self._counts]
         self._mean = (sum(self._lengths) / len(self._lengths)) if self._lengths else 0.0
-        self._k1, self._b = k1, b
+        self._k1, self._b, self._least_in = k1, b, int(lenient)
         self._in = Counter(term for counts in self._counts for term in counts)
 
     def idf(self, term: str) -> float:
-        holding = self._in.get(term, 0)
+        holding = max(self._least_in, self._in.get(term, 0))
         return math.log(1 + (len(self._counts) - holding + 0.5) / (holding + 0.5))
 
     def scores(self, query: Sequence[str]) -> list[float]:
