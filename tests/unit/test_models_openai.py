@@ -244,9 +244,24 @@ async def test_a_stream_that_breaks_off_is_an_error_and_is_not_begun_again() -> 
     async with endpoint(events(event("Half an an"))) as (told, model):
         error = await failure(collect(model))
     assert error.reason == "broken_off" and len(told.requests) == 1
-    async with endpoint(events(event("Half"), after=hang_up)) as (told, model):
-        error = await failure(collect(model))
-    assert len(told.requests) == 1
+
+
+async def test_a_stream_cut_off_in_the_middle_of_a_chunk_does_not_say_its_first_words_twice() -> None:
+    async def cut(writer: asyncio.StreamWriter) -> None:
+        piece = event("Half")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n1000\r\nthe rest never comes")
+
+    pieces: list[str] = []
+
+    async def on_chunk(piece: str) -> None:
+        pieces.append(piece)
+
+    async with endpoint(cut) as (told, model):
+        error = await failure(model.text_small(TextRequest(prompt="hello", on_chunk=on_chunk)))
+    assert error.reason == "broken_off" and pieces == ["Half"] and len(told.requests) == 1
 
 
 async def test_an_error_inside_a_stream_is_an_error() -> None:
