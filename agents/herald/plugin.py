@@ -6,9 +6,8 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-from swarm.components import ActionOptions, ActionResult, Message
+from swarm.components import ActionResult, Message
 from swarm.plugin import Plugin
-from swarm.records import Content, Memory
 
 if TYPE_CHECKING:
     from swarm import AgentRuntime
@@ -31,17 +30,10 @@ async def asks_for_news(message: Message) -> bool:
 
 
 @plugin.action("NOTE_NEWS", description="Notes an announcement as news.", validate=is_announcement)
-async def note_news(message: Message, options: ActionOptions, runtime: AgentRuntime) -> ActionResult:
-    """The memory has the key of this step as its id, so a second run of the turn notes nothing twice."""
-    news = Memory(
-        id=options.key,
-        room=message.room,
-        entity=message.sender,
-        content=Content(text=message.text, data=dict(message.content.data)),
-        kind=NEWS,
-        created_at=message.received_at,
-    )
-    await runtime.adapter.create_memory(news)
+async def note_news(message: Message, runtime: AgentRuntime) -> ActionResult:
+    """The news is written when the turn commits, so a second run of the turn notes nothing twice."""
+    told = {"from": message.sender, "text": message.text, **_report(message)}
+    await runtime.remember(message.text, kind=NEWS, data=told)
     log.info("news from %s: %s", message.sender, message.text)
     return ActionResult(True, text=f"Noted, from {message.sender}: {message.text}")
 
@@ -54,14 +46,15 @@ async def note_news(message: Message, options: ActionOptions, runtime: AgentRunt
     validate=asks_for_news,
 )
 async def whats_new(runtime: AgentRuntime) -> ActionResult:
-    news = await runtime.adapter.get_memories(kind=NEWS, limit=TOLD_AT_ONCE)
+    news = [one.content.data for one in await runtime.adapter.get_memories(kind=NEWS, limit=TOLD_AT_ONCE)]
     if not news:
         return ActionResult(True, text="Nothing has been announced yet.", data={"news": []})
-    lines = [f"{one.entity}: {one.content.text}" for one in reversed(news)]
-    told = [{"from": one.entity, "text": one.content.text, **_report(one)} for one in reversed(news)]
-    return ActionResult(True, text="\n".join(lines), data={"news": told})
+    news.reverse()
+    return ActionResult(
+        True, text="\n".join(f"{one['from']}: {one['text']}" for one in news), data={"news": news}
+    )
 
 
-def _report(news: Memory) -> dict[str, str]:
-    report = news.content.data.get("report")
+def _report(message: Message) -> dict[str, str]:
+    report = message.content.data.get("report")
     return {"report": report} if isinstance(report, str) else {}
