@@ -152,6 +152,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     memories: tuple[Memory, ...] = ()
     outgoing: tuple[Outgoing, ...] = ()
     outcome: TaskOutcome | None = None
+    dead: str | None = None
+    """Given up: the delivery dies with this reason, its task fails, its sender gets a notice."""
 
 
 class Committed(msgspec.Struct, frozen=True):

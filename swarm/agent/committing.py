@@ -1,0 +1,56 @@
+"""The commit of a turn: everything it leaves behind, at once or not at all.
+
+A store that is down is waited for, because the work is done and must not be done again; trying again is
+safe, since a commit that had gone through answers ``duplicate``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from swarm.agent.answering import task_outcome
+from swarm.agent.hand import TurnInHand
+from swarm.errors import StoreDown, Unknown
+from swarm.records import Turn
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT: Final = 0.1
+LONGEST_WAIT: Final = 5.0
+
+
+async def commit(turn: TurnInHand) -> None:
+    """Waits for the store for as long as the turn may take. Raises StoreError when the store refuses."""
+    wait, lost = FIRST_WAIT, False
+    leaves = _leaves_behind(turn)
+    while True:
+        try:
+            committed = await turn.runtime.adapter.commit(leaves)
+            break
+        except (StoreDown, Unknown) as error:
+            lost = True
+            log.warning("the turn is done but the store is not there to take it (%s); trying again", error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
+    # After a lost answer a duplicate may be our own first try, whose recipients a sweep will find.
+    mine = committed.status == "committed" or (lost and committed.status == "duplicate")
+    turn.rung = committed.recipients
+    if not mine:
+        log.info("nothing was written: the delivery is %s", committed.status)
+        turn.status = "duplicate" if committed.status == "committed" else committed.status
+    elif turn.rejected:
+        turn.status = "rejected"
+    turn.runtime.peers.ring(turn.rung)
+
+
+def _leaves_behind(turn: TurnInHand) -> Turn:
+    return Turn(
+        delivery=turn.delivery,
+        attempt=turn.message.attempt,
+        instance=turn.runtime.instance,
+        memories=tuple(turn.memories),
+        outgoing=tuple(turn.outgoing),
+        outcome=task_outcome(turn),
+    )

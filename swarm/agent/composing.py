@@ -1,0 +1,104 @@
+"""What is known when a message is handled: the room's recent messages, facts, and what providers say (D10–D15).
+
+State is composed afresh for each message; nothing is kept from one to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from swarm.agent.containment import contained
+from swarm.agent.hand import TurnInHand
+from swarm.agent.models.tokens import estimate_tokens
+from swarm.components import Provider, State
+from swarm.records import Memory
+
+PROVIDER_CHARS: Final = 64_000
+"""What one provider may add to the context; the rest is cut, and the cut is said."""
+
+
+async def remember(turn: TurnInHand) -> None:
+    """The message joins the room's memory when the turn commits; the same message never twice."""
+    message = turn.message
+    turn.memories.append(
+        Memory(
+            id=turn.mint("memory", "in"),
+            room=message.room,
+            entity=message.sender,
+            content=message.content,
+            created_at=message.received_at or _now(),
+        )
+    )
+
+
+async def compose(turn: TurnInHand) -> None:
+    runtime, message = turn.runtime, turn.message
+    # A task's room is its own and new, unless an earlier attempt left something there.
+    fresh = message.kind == "task" and message.attempt <= 1
+    history = (
+        []
+        if fresh
+        else await runtime.adapter.get_memories(
+            room=message.room, kind="message", limit=runtime.conversation_length
+        )
+    )
+    base = State(messages=(*history, turn.memories[0]) if turn.memories else tuple(history))
+    said = await asyncio.gather(*(_ask_provider(turn, provider, base) for provider in runtime.providers))
+    providers = {name: value for name, value in said if value is not None}
+    context = "".join(f"\n[{name}]\n{value['text']}\n" for name, value in providers.items())
+    turn.state = State(
+        messages=base.messages,
+        facts=tuple(fact for value in providers.values() for fact in _facts(value)),
+        providers=providers,
+        context=context,
+        metadata={
+            "roomId": message.room,
+            "entityId": message.sender,
+            "timestamp": _now(),
+            "tokenCount": estimate_tokens(context),
+        },
+    )
+
+
+async def _ask_provider(
+    turn: TurnInHand, provider: Provider, base: State
+) -> tuple[str, Mapping[str, Any] | None]:
+    """A provider may return nothing; one that fails or hangs is left out."""
+    outcome = await contained(
+        turn.runtime,
+        "provider",
+        provider.name,
+        provider.handler,
+        {"runtime": turn.runtime, "message": turn.message, "state": base},
+        seconds=provider.timeout,
+    )
+    match outcome.value:
+        case None:
+            return provider.name, None
+        case str(text):
+            return provider.name, {"text": _bounded(text), "data": {}}
+        case Mapping() as given:
+            return provider.name, {
+                "text": _bounded(str(given.get("text") or "")),
+                "data": given.get("data") or {},
+            }
+    return provider.name, {"text": _bounded(str(outcome.value)), "data": {}}
+
+
+def _bounded(text: str) -> str:
+    if len(text) <= PROVIDER_CHARS:
+        return text
+    return f"{text[:PROVIDER_CHARS]}\n… ({len(text) - PROVIDER_CHARS:,} more characters were cut)"
+
+
+def _facts(value: Mapping[str, Any]) -> tuple[Any, ...]:
+    data = value.get("data")
+    facts = data.get("facts") if isinstance(data, Mapping) else None
+    return tuple(facts) if isinstance(facts, (list, tuple)) else ()
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

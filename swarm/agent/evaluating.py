@@ -1,0 +1,77 @@
+"""Evaluators look at a finished turn, off its path: no message waits for one (D16 to D19)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from swarm.agent.containment import contained
+from swarm.agent.hand import TurnInHand
+from swarm.components import Evaluator
+from swarm.errors import StoreError
+from swarm.records import Content, Memory
+
+log = logging.getLogger(__name__)
+
+GUARD_SECONDS: Final = 5.0
+
+
+def evaluate(turn: TurnInHand) -> None:
+    """Hand the turn to its evaluators and go on; the runtime owns their task and bounds how many run."""
+    if turn.runtime.evaluators:
+        turn.runtime.in_background(_evaluate(turn), "evaluators")
+
+
+async def _evaluate(turn: TurnInHand) -> None:
+    evaluators = turn.runtime.evaluators
+    said = await asyncio.gather(*(_run(turn, evaluator) for evaluator in evaluators))
+    results = {
+        evaluator.name: one for evaluator, one in zip(evaluators, said, strict=True) if one is not None
+    }
+    for name, one in results.items():
+        try:
+            await turn.runtime.adapter.create_memory(
+                Memory(
+                    id=turn.mint("evaluation", name),
+                    room=turn.message.room,
+                    entity=name,
+                    kind="evaluation",
+                    content=Content(data={"message": turn.message.id, "run": turn.run_id, **one}),
+                    created_at=turn.message.received_at,
+                )
+            )
+        except StoreError as error:
+            log.warning("the evaluation %s was not stored: %s", name, error)
+    await turn.runtime.events.emit("evaluation:ended", message=turn.message, results=results)
+
+
+async def _run(turn: TurnInHand, evaluator: Evaluator) -> dict[str, Any] | None:
+    """`{success, data | error}`, or None when the evaluator did not want to run."""
+    given = {
+        "runtime": turn.runtime,
+        "message": turn.message,
+        "state": turn.state,
+        "response": turn.response,
+    }
+    wants = evaluator.always_run
+    if not wants and evaluator.should_run is not None:
+        asked = await contained(
+            turn.runtime, "evaluator", evaluator.name, evaluator.should_run, given, seconds=GUARD_SECONDS
+        )
+        wants = bool(asked.value)
+    elif not wants:
+        wants = turn.response is not None
+    if wants and evaluator.validate is not None:
+        valid = await contained(
+            turn.runtime, "evaluator", evaluator.name, evaluator.validate, given, seconds=GUARD_SECONDS
+        )
+        wants = bool(valid.value)
+    if not wants:
+        return None
+    outcome = await contained(
+        turn.runtime, "evaluator", evaluator.name, evaluator.handler, given, seconds=evaluator.timeout
+    )
+    if outcome.error is not None:
+        return {"success": False, "error": outcome.error}
+    return {"success": True, "data": outcome.value}

@@ -1,0 +1,105 @@
+"""A turn in hand: the one value that passes through the steps of `turn.py` and gathers what they find."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from swarm.components import Action, ActionResult, Message, State
+from swarm.ids import derived_id, new_id
+from swarm.records import Content, Memory, Outgoing
+
+if TYPE_CHECKING:
+    from swarm.agent.runtime import AgentRuntime
+
+Say = Callable[[Content], Awaitable[None]]
+"""Hands a piece of the answer to whoever waits for it."""
+
+Status = Literal["handled", "duplicate", "out_of_order", "stale", "rejected"]
+
+
+async def say_nothing(_: Content) -> None:
+    """For turns that nobody waits for."""
+
+
+class MessageResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a message (B12). `response` is None where no answer was called for.
+
+    ``handled``, ``duplicate``, ``out_of_order`` and ``stale`` are the ledger's words (records.Committed);
+    ``rejected`` is a plugin's hook, with its reason in `error`.
+    """
+
+    status: Status
+    run_id: str
+    response: Content | None = None
+    actions: tuple[ActionResult, ...] = ()
+    error: str | None = None
+    milliseconds: float = 0.0
+
+
+_current: ContextVar[TurnInHand | None] = ContextVar("swarm_turn", default=None)
+
+
+def current_turn() -> TurnInHand | None:
+    """The turn that this code runs in, or None. In `contextvars`, so that concurrent turns never mix (X6)."""
+    return _current.get()
+
+
+@dataclass(slots=True)
+class TurnInHand:
+    """`delivery` and `attempt` come from the ledger; an ask has neither. `outgoing` and `memories` are
+    written when the turn commits, and not before."""
+
+    runtime: AgentRuntime
+    message: Message
+    delivery: int | None = None
+    say: Say = say_nothing
+    run_id: str = field(default_factory=new_id)
+    began: float = field(default_factory=time.perf_counter)
+    state: State = field(default_factory=State)
+    plan: Sequence[Action] = ()
+    results: list[ActionResult] = field(default_factory=list)
+    response: Content | None = None
+    responds: bool = True
+    rejected: str | None = None
+    memories: list[Memory] = field(default_factory=list)
+    outgoing: list[Outgoing] = field(default_factory=list)
+    status: Status = "handled"
+    rung: tuple[str, ...] = ()
+    _minted: int = 0
+    _pieces: int = 0
+
+    def mint(self, what: str, key: str | None = None) -> str:
+        """An id that a second run of this turn mints again, so that no retry makes a second row."""
+        if key is None:
+            self._minted += 1
+            key = f"#{self._minted}"
+        return derived_id(self.runtime.agent_id, self.message.id, what, key)
+
+    def next_piece(self) -> int:
+        self._pieces += 1
+        return self._pieces - 1
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    def result(self) -> MessageResult:
+        return MessageResult(
+            status=self.status,
+            run_id=self.run_id,
+            response=self.response,
+            actions=tuple(self.results),
+            error=self.rejected,
+            milliseconds=(time.perf_counter() - self.began) * 1000,
+        )

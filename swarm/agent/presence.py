@@ -1,0 +1,141 @@
+"""How an instance says that it is there: hello until it is welcomed, then a beat from its event loop.
+
+A beat that the loop itself sends is the liveness that counts: a blocked loop falls silent. When the
+coordinator calls the roll (it is new, or does not know this instance), hello is said again with the
+deliveries in hand, so that they are not sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from bus.bus import Bus, Incoming
+from bus.envelope import Envelope, pack, read_body
+from bus.errors import BadMessage, BusError
+from bus.subjects import Subjects
+from swarm.agent.mailbox import Mailbox
+from swarm.agent.metrics import Metrics
+from swarm.agent.spec import AgentSpec
+from swarm.ids import new_id
+from swarm.protocol import BEAT_SECONDS, Beat, Goodbye, Hello, InstanceStatus, RollCall, Welcome
+from swarm.records import COORDINATOR
+
+log = logging.getLogger(__name__)
+
+HELLO_SECONDS: Final = 5.0
+HELLO_WAIT: Final = 0.25
+
+
+class Presence:
+    def __init__(
+        self, spec: AgentSpec, bus: Bus, subjects: Subjects, mailbox: Mailbox, metrics: Metrics
+    ) -> None:
+        self._spec = spec
+        self._bus = bus
+        self._subjects = subjects
+        self._mailbox = mailbox
+        self._metrics = metrics
+        self._called = asyncio.Event()
+        self._welcomed = asyncio.Event()
+        self._beat_seconds = BEAT_SECONDS
+        self.status: InstanceStatus = "ready"
+
+    def receive_control(self, incoming: Incoming) -> None:
+        """What the coordinator says to everyone, or to this instance about itself."""
+        try:
+            read_body(incoming.envelope, RollCall)
+        except BadMessage as error:
+            log.debug("ignored: %s", error)
+            return
+        self._called.set()
+
+    async def run(self) -> None:
+        """Hello now and at every roll call; a beat in between. Never ends by itself."""
+        self._called.set()
+        while True:
+            if self._called.is_set():
+                await self._say_hello()
+            await self.beat()
+            try:
+                async with asyncio.timeout(self._beat_seconds):
+                    await self._called.wait()
+            except TimeoutError:
+                continue
+
+    async def welcomed(self) -> None:
+        await self._welcomed.wait()
+
+    async def _say_hello(self) -> None:
+        """Until it is answered: a coordinator that is away will be back."""
+        wait = HELLO_WAIT
+        while True:
+            self._called.clear()
+            hello = Hello(
+                instance=self._spec.instance,
+                version=self._spec.version,
+                node=self._spec.node,
+                pid=os.getpid(),
+                capacity=self._spec.capacity,
+                in_flight=self._mailbox.in_flight,
+            )
+            try:
+                reply = await self._bus.request(
+                    self._subjects.up(self._spec.agent, "hello"), self._envelope(hello), timeout=HELLO_SECONDS
+                )
+                self._beat_seconds = read_body(reply, Welcome).beat_seconds
+                self._welcomed.set()
+                return
+            except BusError as error:
+                log.info("no welcome yet: %s", error)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 2.0)
+
+    async def beat(self) -> None:
+        beat = Beat(
+            instance=self._spec.instance,
+            status=self.status,
+            in_flight=self._mailbox.running,
+            queued=self._mailbox.queued,
+            rss_mb=_own_memory(),
+            turns=self._metrics.turns,
+            errors=self._metrics.errors,
+        )
+        await self._publish("beat", self._envelope(beat))
+
+    async def say_draining(self) -> None:
+        """No new work, please."""
+        self.status = "draining"
+        await self.beat()
+
+    async def say_goodbye(self) -> None:
+        goodbye = Goodbye(instance=self._spec.instance, returned=self._mailbox.in_flight)
+        await self._publish("goodbye", self._envelope(goodbye))
+
+    async def _publish(self, verb: str, envelope: Envelope) -> None:
+        try:
+            await self._bus.publish(self._subjects.up(self._spec.agent, verb), envelope)
+        except BusError as error:
+            log.debug("no %s was sent: %s", verb, error)
+
+    def _envelope(self, body: Hello | Beat | Goodbye) -> Envelope:
+        return Envelope(
+            id=new_id(),
+            sender=self._spec.agent,
+            to=COORDINATOR,
+            room="control",
+            kind="control",
+            body=pack(body),
+        )
+
+
+def _own_memory(read: Callable[[], str] = lambda: Path("/proc/self/statm").read_text()) -> float:
+    """Resident memory in MB; 0 where the system does not say."""
+    try:
+        return int(read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1_048_576
+    except (OSError, ValueError, IndexError):
+        return 0.0

@@ -1,0 +1,304 @@
+"""One agent's runtime: its character, its store, what its plugins registered, and its phase.
+
+It knows nothing of processes. `process.py` gives it a bus and a mailbox; alone, it still handles
+messages: `await runtime.process_message(message)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from swarm.agent.events import Events
+from swarm.agent.hand import MessageResult, Say, current_turn, say_nothing
+from swarm.agent.lifecycle import Lifecycle, Phase
+from swarm.agent.metrics import Metrics
+from swarm.agent.models.local import PlainPersona, register_local
+from swarm.agent.models.registry import ModelRegistry, Registration
+from swarm.agent.peers import Peers
+from swarm.agent.plugins import in_order, resolve_plugins
+from swarm.agent.registry import Registry
+from swarm.agent.services import Services
+from swarm.agent.turn import take_turn
+from swarm.character import Character
+from swarm.components import Action, Evaluator, Message, Provider, Service, call_handler
+from swarm.errors import PluginError
+from swarm.ids import new_id
+from swarm.plugin import Plugin
+from swarm.records import Content, Memory
+from swarm.store import Store
+
+CONVERSATION_LENGTH: Final = 32
+HOOK_STOP_SECONDS: Final = 10.0
+BACKGROUND_BOUND: Final = 256
+
+
+class AgentRuntime:
+    """Constructing does no I/O. `adapter` is a store under this agent's identity; without one a private
+    store in memory serves. `folder` is the agent's own folder, whose plugin.py belongs to it."""
+
+    def __init__(
+        self,
+        character: Character | Mapping[str, Any],
+        adapter: Store | None = None,
+        plugins: Sequence[Plugin] = (),
+        settings: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        instance: str = "",
+        folder: Path | None = None,
+        conversation_length: int = CONVERSATION_LENGTH,
+    ) -> None:
+        self.character = character if isinstance(character, Character) else Character(**character)
+        self.agent_id = self.character.id
+        self.name = name or self.character.username
+        self.instance = instance
+        self.log = logging.getLogger(f"swarm.agent.{self.name}")
+        self.adapter = adapter if adapter is not None else _private_store(self.name, self.agent_id)
+        self.conversation_length = conversation_length
+        self.events = Events()
+        self.metrics = Metrics()
+        self.registry = Registry()
+        self.models = ModelRegistry()
+        self.peers = Peers(self)
+        self._settings = dict(settings or {})
+        self._given = tuple(plugins)
+        self._folder = folder
+        self._services = Services(self)
+        self._begun: list[Plugin] = []
+        self._background: set[asyncio.Task[None]] = set()
+        self._initializing = asyncio.Lock()
+        self._changes: list[tuple[Phase, Phase, int]] = []
+        self.lifecycle = Lifecycle(lambda old, new, at: self._changes.append((old, new, at)))
+
+    # ── what is registered (B1): read-only views ──────────────────────────────────────────────────
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        return self.registry.actions
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        return self.registry.providers
+
+    @property
+    def evaluators(self) -> tuple[Evaluator, ...]:
+        return self.registry.evaluators
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        return self.registry.plugins
+
+    @property
+    def services(self) -> Mapping[str, list[Service]]:
+        return self._services.by_type
+
+    @property
+    def model_handlers(self) -> Mapping[str, tuple[Registration, ...]]:
+        return self.models.models
+
+    @property
+    def is_initialized(self) -> bool:
+        return self.lifecycle.phase is Phase.ACTIVE
+
+    @property
+    def store(self) -> Store:
+        """The adapter by its plainer name."""
+        return self.adapter
+
+    def get_service(self, service_type: str) -> Service | None:
+        return self._services.get(service_type)
+
+    def get_services(self, service_type: str) -> list[Service]:
+        return list(self._services.by_type.get(service_type, ()))
+
+    async def restart_service(self, service_type: str) -> Service:
+        return await self._services.restart(service_type)
+
+    def get_setting(self, key: str, default: Any = None) -> Any:
+        """secrets → settings → settings.secrets → runtime settings (A14)."""
+        return self.character.setting_layers(runtime=self._settings).get(key, default)
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────
+    async def initialize(self) -> None:
+        """In B3's order: store, plugins, services, providers, status ACTIVE. Idempotent; a second caller
+        awaits the first. A failure undoes what was begun, in reverse, and raises as it was."""
+        async with self._initializing:
+            if self.lifecycle.phase is Phase.ACTIVE:
+                self.log.warning("initialize() was called again; the agent is active already")
+                return
+            await self._to(Phase.INITIALIZING)
+            try:
+                await self.adapter.init()
+                await self._load_plugins()
+                await self._services.start_all()
+                await self._begin_plugins()
+                await self.adapter.set_status("active")
+            except BaseException:
+                await self._undo()
+                await self._to(Phase.FAILED)
+                raise
+            await self._to(Phase.ACTIVE)
+
+    async def stop(self) -> None:
+        """Plugins in reverse, then services in reverse, then the store; each bounded, none stops the rest.
+        New work must have been stopped before: that is the mailbox's."""
+        if self.lifecycle.phase in (Phase.STOPPED, Phase.FAILED, Phase.STOPPING):
+            return
+        if self.lifecycle.phase is Phase.CREATED:
+            await self._to(Phase.STOPPED)
+            return
+        await self._to(Phase.STOPPING)
+        await self._undo(mark_inactive=True)
+        await self._to(Phase.STOPPED)
+
+    async def _undo(self, *, mark_inactive: bool = False) -> None:
+        await self._finish_background()
+        for plugin in reversed(self._begun):
+            await self._hook(plugin, "stop", {"runtime": self})
+        self._begun.clear()
+        await self._services.stop_all()
+        try:
+            async with asyncio.timeout(HOOK_STOP_SECONDS):
+                if mark_inactive:
+                    await self.adapter.set_status("inactive")
+                await self.adapter.close()
+        except Exception as error:
+            self.log.warning("the store did not close well: %s", error)
+
+    async def _load_plugins(self) -> None:
+        self._register_local_model()
+        found = resolve_plugins(self.character.plugins, self._given, self._folder)
+        for plugin in in_order(found):
+            await self.register_plugin(plugin)
+
+    async def register_plugin(self, plugin: Plugin) -> None:
+        """P4's order: init, services, actions, providers, evaluators, models. All or nothing; a plugin
+        of a name that is registered already is left alone, with a warning."""
+        if self.registry.has_plugin(plugin.name):
+            self.log.warning("plugin %s is registered already", plugin.name)
+            return
+        self.registry.check(plugin)
+        if plugin.init is not None:
+            try:
+                await call_handler(plugin.init, {"config": plugin.config, "runtime": self})
+            except Exception as error:
+                raise PluginError(
+                    f"Plugin {plugin.name}: init failed: {type(error).__name__}: {error}."
+                ) from error
+        for kind in plugin.services:
+            self._services.register(kind)
+        self.registry.add_plugin(plugin)
+        for model in plugin.models:
+            self.models.register(model.type, model.handler, model.provider, model.priority)
+        for event, listeners in plugin.events.items():
+            for listener in listeners:
+                self.events.on(event, listener)
+        await self.events.emit("plugin:registered", plugin=plugin.name)
+
+    async def _begin_plugins(self) -> None:
+        for plugin in self.plugins:
+            self._begun.append(plugin)
+            if plugin.start is not None:
+                try:
+                    await call_handler(plugin.start, {"runtime": self})
+                except Exception as error:
+                    raise PluginError(
+                        f"Plugin {plugin.name}: start failed: {type(error).__name__}: {error}."
+                    ) from error
+
+    async def _hook(self, plugin: Plugin, name: str, given: Mapping[str, Any]) -> None:
+        handler = getattr(plugin, name)
+        if handler is None:
+            return
+        try:
+            async with asyncio.timeout(HOOK_STOP_SECONDS):
+                await call_handler(handler, given)
+        except Exception as error:
+            self.log.warning("plugin %s: %s failed: %s: %s", plugin.name, name, type(error).__name__, error)
+
+    def _register_local_model(self) -> None:
+        persona = PlainPersona(
+            name=self.character.name,
+            topics=tuple(self.character.topics),
+            message_examples=tuple(
+                tuple((line.speaker, line.text) for line in talk) for talk in self.character.conversations
+            ),
+        )
+        register_local(
+            self.models,
+            persona,
+            abilities=lambda: [action.name.lower().replace("_", " ") for action in self.actions.values()],
+            embedding=bool(self.get_setting("localEmbedding", False)),
+        )
+
+    async def _to(self, phase: Phase) -> None:
+        self.lifecycle.to(phase)
+        for old, new, at in self._changes:
+            await self.events.emit("lifecycle:changed", old=old, new=new, at=at)
+        self._changes.clear()
+
+    # ── work ──────────────────────────────────────────────────────────────────────────────────────
+    async def process_message(
+        self, message: Message, *, delivery: int | None = None, say: Say = say_nothing
+    ) -> MessageResult:
+        """Handle one message (B12). Messages of one room are the caller's to keep in order: the mailbox does."""
+        if not self.is_initialized:
+            raise PluginError(
+                f"Agent {self.name} is {self.lifecycle.phase}; call initialize() before it gets messages."
+            )
+        return await take_turn(self, message, delivery=delivery, say=say)
+
+    async def remember(
+        self,
+        text: str = "",
+        *,
+        kind: str = "fact",
+        data: Mapping[str, Any] | None = None,
+        room: str | None = None,
+    ) -> None:
+        """Remember something. In a turn it is written when the turn commits, and not at all if it does not."""
+        turn = current_turn()
+        content = Content(text=text, data=dict(data or {}))
+        mine = turn if turn is not None and turn.runtime is self else None
+        where = room or (mine.message.room if mine else self.name)
+        memory = Memory(
+            id=mine.mint("memory") if mine else new_id(),
+            room=where,
+            entity=self.name,
+            kind=kind,
+            content=content,
+            created_at=int(time.time() * 1000),
+        )
+        if mine is not None:
+            mine.memories.append(memory)
+        else:
+            await self.adapter.create_memory(memory)
+
+    def in_background(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        """Run `work` off everybody's path; the runtime owns it and ends it at its stop. Bounded: beyond
+        the bound the work is dropped, counted and logged."""
+        if len(self._background) >= BACKGROUND_BOUND:
+            work.close()
+            self.metrics.count_failure("background", what)
+            self.log.warning("too much waits in the background; %s of one message were dropped", what)
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _finish_background(self, seconds: float = 5.0) -> None:
+        if self._background:
+            _, late = await asyncio.wait(self._background, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+def _private_store(name: str, agent_id: str) -> Store:
+    from swarm.stores.memory import private_store
+
+    return private_store(name, agent_id)

@@ -1,0 +1,80 @@
+"""A turn: what an agent does with one message. Read this first.
+
+    before      plugins' hooks may change the message, or reject it
+    remember    the message joins the room's memory
+    compose     what is known: recent messages, facts, what the providers say
+    decide      is an answer called for?
+    choose      which actions, if any: by name, by simile, by model; never by a part of a name
+    act         run them, each in its own bounds
+    respond     from what the actions did, else from the text model
+    commit      handled mark, memories, outgoing messages and the task's outcome: one transaction
+    after       plugins' hooks, told what was answered
+    evaluate    off the path: nobody waits for it
+
+Each step takes the turn in hand, adds to it and passes it on. What a plugin brings is contained where
+it is called (`containment.py`): it can fail its own part, never the message. What escapes from here is
+the store's or our own, and the mailbox decides whether the turn is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from swarm.agent.acting import act
+from swarm.agent.answering import respond
+from swarm.agent.choosing import choose
+from swarm.agent.committing import commit
+from swarm.agent.composing import compose, remember
+from swarm.agent.evaluating import evaluate
+from swarm.agent.hand import MessageResult, Say, TurnInHand, say_nothing
+from swarm.agent.hooks import after, before
+from swarm.components import Message
+
+if TYPE_CHECKING:
+    from swarm.agent.runtime import AgentRuntime
+
+log = logging.getLogger(__name__)
+
+Step = Callable[[TurnInHand], Awaitable[None]]
+
+
+async def decide(turn: TurnInHand) -> None:
+    """An ask and a task want an answer. A tell and an announcement get none: they may start an action,
+    and an agent that answered every tell would talk to its peers for ever."""
+    turn.responds = turn.message.kind in ("ask", "task")
+
+
+STEPS: Final[tuple[Step, ...]] = (before, remember, compose, decide, choose, act, respond)
+
+
+async def take_turn(
+    runtime: AgentRuntime, message: Message, *, delivery: int | None = None, say: Say = say_nothing
+) -> MessageResult:
+    """Handle one message and say what became of it. Effects are written at the commit, all or none.
+
+    Raises StoreError for what the store refuses; a store that is down is waited for at the commit.
+    """
+    turn = TurnInHand(runtime, message, delivery, say)
+    with turn.current():
+        await runtime.events.emit("turn:started", message=message, run_id=turn.run_id)
+        for step in STEPS:
+            await step(turn)
+            if turn.rejected:
+                break
+        await commit(turn)
+        if turn.status == "handled":
+            await after(turn)
+            evaluate(turn)
+    result = turn.result()
+    runtime.metrics.count_turn(result)
+    log.debug("%s %s in %.1f ms", message.kind, result.status, result.milliseconds)
+    await runtime.events.emit(
+        "turn:ended",
+        message=message,
+        run_id=turn.run_id,
+        status=result.status,
+        milliseconds=result.milliseconds,
+    )
+    return result
