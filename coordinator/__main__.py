@@ -1,0 +1,189 @@
+"""`python -m coordinator SETTINGS.json` (or SWARM_COORDINATOR_SETTINGS): one coordinator until SIGTERM.
+
+Exit codes: 0 drained · 69 bus or store cannot be reached at the start · 70 forced by a second signal ·
+75 start me again (the bus ended for good, or something unforeseen) · 78 bad settings or credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from bus.bus import Bus
+from bus.errors import Disconnected, Refused
+from coordinator.settings import SETTINGS_VARIABLE, CoordinatorSettings, load_settings
+from swarm.errors import ConfigError, StoreDown
+from swarm.ledger import Ledger
+
+log = logging.getLogger("coordinator")
+
+DRAINED, DEPENDENCY_DOWN, FORCED, START_AGAIN, BAD_SETTINGS = 0, 69, 70, 75, 78
+
+
+class Signals:
+    """SIGTERM and SIGINT from the first line on: one asks, two insist. As PID 1 nobody else handles them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._received)
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._changed.set)
+
+    async def wait_for(self, count: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        while self.count < count:
+            self._changed.clear()
+            if self.count < count:
+                await self._changed.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    signals = Signals()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    path = given[0] if given else os.environ.get(SETTINGS_VARIABLE, "")
+    try:
+        if not path:
+            raise ConfigError(f"Give the path of the coordinator's settings, or set {SETTINGS_VARIABLE}.")
+        settings = load_settings(path)
+    except ConfigError as error:
+        print(f"coordinator: {error}", file=sys.stderr)
+        return BAD_SETTINGS
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_run(settings, signals))
+
+
+class _EndNow(Exception):
+    """Ends the process with this exit code, whatever it is doing."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+async def _run(settings: CoordinatorSettings, signals: Signals) -> int:
+    stopping = asyncio.Event()
+    started = asyncio.Event()
+
+    async def obey() -> None:
+        await signals.wait_for(1)
+        stopping.set()
+        if not started.is_set():
+            raise _EndNow(DRAINED)  # nothing to drain yet
+        log.info("The coordinator drains.")
+        await signals.wait_for(2)
+        raise _EndNow(FORCED)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            obeying = group.create_task(obey())
+            code = await _serve(settings, stopping, started)
+            obeying.cancel()
+        return code
+    except BaseExceptionGroup as errors:
+        error = _leaf(errors)
+        if isinstance(error, _EndNow):
+            return error.code
+        if isinstance(error, Disconnected):
+            log.warning("The coordinator ends: %s", error)
+        else:
+            log.exception("The coordinator ends on something unforeseen; it should be started again.")
+        return START_AGAIN
+
+
+async def _serve(settings: CoordinatorSettings, stopping: asyncio.Event, started: asyncio.Event) -> int:
+    from coordinator.service import Coordinator
+
+    try:
+        bus = await _connect(settings)
+    except (Refused, ConfigError) as error:
+        log.critical("The coordinator cannot start: %s", error)
+        return BAD_SETTINGS
+    except Disconnected as error:
+        log.critical("The coordinator cannot start: %s", error)
+        return DEPENDENCY_DOWN
+    ledger: Ledger | None = None
+    try:
+        ledger = _open_ledger(settings)
+        if not await _reachable(ledger, settings.dependency_seconds):
+            return DEPENDENCY_DOWN
+        started.set()
+        await Coordinator(bus, ledger, settings, stopping=stopping).run()
+        return DRAINED
+    finally:
+        await bus.drain(settings.drain_seconds)
+        if ledger is not None:
+            await ledger.close()
+
+
+async def _connect(settings: CoordinatorSettings) -> Bus:
+    """Raises Refused or ConfigError for bad credentials, Disconnected when nobody answers in time."""
+    from bus.buses.nats import connect
+    from bus.credentials import Credentials
+    from swarm.records import COORDINATOR
+
+    if settings.credentials:
+        who: Credentials | str = Credentials.from_text(settings.credentials)
+    elif settings.credentials_file:
+        try:
+            who = Credentials.load(Path(settings.credentials_file))
+        except OSError as error:
+            raise ConfigError(
+                f"The credentials at {settings.credentials_file} cannot be read ({error.strerror})."
+            ) from error
+    else:
+        who = COORDINATOR
+    return await connect(settings.bus_url.split(","), who, deadline=settings.dependency_seconds)
+
+
+def _open_ledger(settings: CoordinatorSettings) -> Ledger:
+    from swarm.stores.postgres import PostgresLedger
+
+    return PostgresLedger(settings.store_url, settings.swarm)
+
+
+async def _reachable(ledger: Ledger, seconds: float) -> bool:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while True:
+        try:
+            await ledger.ping()
+        except StoreDown as error:
+            if loop.time() >= deadline:
+                log.critical("The store cannot be reached: %s", error)
+                return False
+            await asyncio.sleep(0.25)
+        else:
+            return True
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        from uvloop import Loop
+    except ImportError:
+        return None
+    return Loop
+
+
+def _leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

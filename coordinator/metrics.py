@@ -1,0 +1,40 @@
+"""What a coordinator counts, in one place; `swarm stats` shows it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Counters since the process started; they only grow."""
+
+    claimed: int = 0
+    dispatched: int = 0
+    released: int = 0
+    returned: int = 0
+    lost_dispatches: int = 0
+    """Deliveries that an instance turned out not to have, or whose end was not heard."""
+    ended: int = 0
+    """Deliveries that expired or died, and notices were written."""
+    sweeps: int = 0
+    asks_routed: int = 0
+    asks_refused: int = 0
+    asks_failed: int = 0
+    """Open asks whose instance died."""
+    foreign_replies: int = 0
+    forged_senders: int = 0
+    bad_messages: int = 0
+    loops_refused: int = 0
+    hellos: int = 0
+    roll_calls: int = 0
+    instances_lost: int = 0
+    assignments: int = 0
+    commands: int = 0
+    send_failures: int = 0
+    store_failures: int = 0
+    terms: int = 0
+    leases_lost: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)

@@ -1,0 +1,166 @@
+"""Placement: which node runs which instances.
+
+Wanted are slots 1 … replicas of every agent whose desired state is ``running``. Each node is sent all that it
+should run, and makes it so; sending it again changes nothing. Nothing is stored: after a takeover the nodes'
+hellos say what runs where, it is adopted as it is, and only then is anything moved. A slot moves only when
+its node is gone. Node and coordinator agree when the beat shows what was assigned; as long as it does not,
+the assignment is sent again, because the wire may lose it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from bus.subjects import Subjects
+from coordinator.directory import Directory
+from coordinator.metrics import Metrics
+from coordinator.outbox import Outbox
+from coordinator.presence import Node, Presence
+from swarm.protocol import Assignment, Placement
+
+log = logging.getLogger(__name__)
+
+Slot = tuple[str, int]
+"""(agent, 1 … replicas)."""
+RESEND_BEATS: Final = 1.0
+"""How many beats a node gets to agree before its assignment is sent again."""
+
+
+class Placer:
+    def __init__(
+        self,
+        epoch: int,
+        outbox: Outbox,
+        subjects: Subjects,
+        directory: Directory,
+        presence: Presence,
+        metrics: Metrics,
+    ) -> None:
+        self._epoch = epoch
+        self._outbox = outbox
+        self._subjects = subjects
+        self._directory = directory
+        self._presence = presence
+        self._metrics = metrics
+        self._where: dict[Slot, str] = {}
+        self._generations: dict[Slot, int] = {}
+        self._versions: dict[str, str] = {}
+        self._open = False
+
+    def open(self) -> None:
+        """The grace is over: whoever runs something has said so, now missing ones are placed."""
+        self._open = True
+        self.converge()
+
+    def adopt(self, node: Node) -> None:
+        """A node has said what it runs. Called before anything is decided about it."""
+        for row in node.instances:
+            slot = (row.agent, row.slot)
+            if row.status in ("stopped", "draining") or not self._is_wanted(slot):
+                continue
+            self._generations[slot] = max(row.generation, self._generations.get(slot, 0))
+            if self._where.get(slot) not in self._presence.nodes:
+                self._where[slot] = node.name
+
+    def beat(self, node: Node, *, new: bool) -> None:
+        """A node's state: adopt it, and send what it should run if that differs."""
+        self.adopt(node)
+        if not self._open:
+            return
+        if new:
+            self.converge(tell=(node.name,))
+        elif not self._agrees(node):
+            waited = self._presence.clock() - node.sent_at
+            if waited >= RESEND_BEATS * self._presence.beat_seconds:
+                self._send(node)
+
+    def gone(self, node: Node) -> None:
+        """A node is silent: what it ran is placed elsewhere."""
+        self._presence.nodes.pop(node.name, None)
+        log.warning("Node %s is gone; its agents are placed on other nodes.", node.name)
+        if self._open:
+            self.converge()
+
+    def restart(self, agent: str) -> None:
+        """Ask for a fresh process in every slot of this agent."""
+        for slot in self._wanted():
+            if slot[0] == agent:
+                self._generations[slot] = self._generations.get(slot, 0) + 1
+        self.converge()
+
+    def converge(self, tell: Iterable[str] = ()) -> None:
+        """Place what is wanted and not placed, forget what is not wanted, tell the nodes that this concerns."""
+        if not self._open:
+            return
+        before = {name: self._placements(name) for name in self._presence.nodes}
+        wanted = self._wanted()
+        for slot in [slot for slot in self._where if slot not in wanted]:
+            del self._where[slot]
+        self._restart_changed()
+        load = Counter(dict.fromkeys(self._presence.nodes, 0))
+        load.update(name for name in self._where.values() if name in self._presence.nodes)
+        if load:
+            for slot in wanted:
+                if self._where.get(slot) not in self._presence.nodes:
+                    node = min(load, key=lambda name: (load[name], name))
+                    self._where[slot] = node
+                    load[node] += 1
+        for name in sorted(self._presence.nodes):
+            if name in tell or self._placements(name) != before[name]:
+                self._send(self._presence.nodes[name])
+
+    def _restart_changed(self) -> None:
+        """An agent whose character has a new version is started anew; one that is seen first is not."""
+        for record in self._directory:
+            known = self._versions.get(record.name)
+            if known is not None and known != record.version:
+                for number in range(1, record.replicas + 1):
+                    slot = (record.name, number)
+                    self._generations[slot] = self._generations.get(slot, 0) + 1
+            self._versions[record.name] = record.version
+
+    def _is_wanted(self, slot: Slot) -> bool:
+        record = self._directory.get(slot[0])
+        return record is not None and record.desired == "running" and 1 <= slot[1] <= record.replicas
+
+    def _wanted(self) -> list[Slot]:
+        return [
+            (record.name, number)
+            for record in self._directory
+            if record.desired == "running"
+            for number in range(1, record.replicas + 1)
+        ]
+
+    def _placements(self, node: str) -> tuple[Placement, ...]:
+        placements = []
+        for (agent, number), where in sorted(self._where.items()):
+            record = self._directory.get(agent)
+            if where == node and record is not None:
+                placements.append(
+                    Placement(
+                        agent=agent,
+                        agent_id=record.id,
+                        slot=number,
+                        source=record.source,
+                        version=record.version,
+                        generation=self._generations.get((agent, number), 0),
+                    )
+                )
+        return tuple(placements)
+
+    def _agrees(self, node: Node) -> bool:
+        runs = {
+            (row.agent, row.slot, row.generation)
+            for row in node.instances
+            if row.status not in ("stopped", "draining")
+        }
+        return runs == {(p.agent, p.slot, p.generation) for p in self._placements(node.name)}
+
+    def _send(self, node: Node) -> None:
+        node.sent_at = self._presence.clock()
+        assignment = Assignment(epoch=self._epoch, placements=self._placements(node.name))
+        self._outbox.control(self._subjects.node_down(node.name), node.name, assignment)
+        self._metrics.assignments += 1

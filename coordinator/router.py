@@ -1,0 +1,463 @@
+"""The router: from accepted rows in the ledger to live instances. One serial loop.
+
+Everything that changes the state of deliveries at this side happens in one loop, a pass at a time, in this
+order: give back what instances lost, recover what nobody has, claim what waits, place what is held. So
+nothing is claimed while it is being recovered, and what was given back is claimed again before anything
+younger is placed. Handlers only leave notes (`ring`, `done`, `returned`, …) and wake the loop. Bells say
+where to look, a sweep finds what bells missed, and nothing else looks into the database.
+
+A claimed delivery that cannot be placed yet (its instance is full, its lane sticks elsewhere, it is a suspect
+waiting for an empty instance) is *held* here, at most one capacity's worth for each agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from bus.envelope import Envelope, pack
+from bus.errors import BadMessage
+from bus.subjects import Subjects
+from coordinator.balance import Balancer, rendezvous
+from coordinator.directory import Directory
+from coordinator.lanes import Flight, Lanes
+from coordinator.metrics import Metrics
+from coordinator.outbox import Outbox
+from coordinator.presence import Instance, Presence
+from coordinator.settings import CoordinatorSettings
+from swarm.errors import StoreError, UnknownAgent
+from swarm.ledger import LeaseLost, Ledger
+from swarm.records import COORDINATOR, OPERATOR, Balance, Dispatch, Ended
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 0.5
+"""How long the loop rests after the store failed."""
+CLAIM_AGENTS: Final = 200
+"""The most agents in one claim, so that one statement stays short."""
+
+
+class Router:
+    def __init__(
+        self,
+        ledger: Ledger,
+        outbox: Outbox,
+        subjects: Subjects,
+        directory: Directory,
+        presence: Presence,
+        settings: CoordinatorSettings,
+        metrics: Metrics,
+    ) -> None:
+        self._ledger = ledger
+        self._outbox = outbox
+        self._subjects = subjects
+        self._directory = directory
+        self._presence = presence
+        self._settings = settings
+        self._metrics = metrics
+        self.lanes = Lanes(presence.clock)
+        self._held: dict[str, list[Dispatch]] = {}
+        self._balancers: dict[str, Balancer] = {}
+        self._settled: set[str] = set()
+        self._look: set[str] = set()
+        self._place: set[str] = set()
+        self._recover: set[str] = set()
+        self._more: set[str] = set()
+        """Agents whose last claim filled all free places: there may be more."""
+        self._crashed: set[int] = set()
+        self._given_back: set[int] = set()
+        self._grace_over = False
+        self._wake = asyncio.Event()
+
+    # ── notes from handlers; none of these waits ──────────────────────────────────────────────────
+    def ring(self, agents: Iterable[str]) -> None:
+        """These agents may have new mail."""
+        for agent in agents:
+            if agent in self._directory:
+                if self._grace_over and agent not in self._settled:
+                    self.settle(agent)
+                self._look.add(agent)
+                self._wake.set()
+
+    def hello(self, instance: Instance, in_flight: Iterable[int]) -> None:
+        """An instance is ready for work and has this in hand."""
+        self.reconcile(instance, in_flight)
+        agent = instance.agent
+        record = self._directory.get(agent)
+        everyone = record is not None and len(self._presence.of(agent)) >= record.replicas
+        if agent not in self._settled and (everyone or self._grace_over):
+            self.settle(agent)
+        self._look.add(agent)
+        self._wake.set()
+
+    def settle(self, agent: str) -> None:
+        """All who may have this agent's deliveries in hand have said so: recover the others, then route."""
+        if agent not in self._settled:
+            self._settled.add(agent)
+            self._recover.add(agent)
+        self._look.add(agent)
+        self._wake.set()
+
+    def done(self, agent: str, instance: str, deliveries: Iterable[int]) -> None:
+        """These deliveries are ended; their places are free."""
+        freed = False
+        for delivery in deliveries:
+            flight = self.lanes.get(delivery)
+            if flight is None or flight.agent != agent or instance not in ("", flight.instance):
+                continue
+            self.lanes.leave(delivery)
+            freed = True
+            if flight.room is not None:
+                self.lanes.went_well(agent, flight.room)
+        if freed:
+            self.places_changed(agent)
+
+    def returned(self, agent: str, instance: str, deliveries: Iterable[int]) -> list[Flight]:
+        """These came back unhandled; they are held and go out again, a little later if that happens
+        repeatedly, and still as the same attempt. Returns older flights of the same lanes, which the instance
+        should have handled first: probably lost on the way."""
+        lost: list[Flight] = []
+        for delivery in deliveries:
+            flight = self.lanes.get(delivery)
+            if flight is None or flight.agent != agent or instance not in ("", flight.instance):
+                continue
+            self.lanes.leave(delivery)
+            self._metrics.returned += 1
+            if flight.dispatch is None:
+                self._given_back.add(delivery)
+            else:
+                self._held.setdefault(agent, []).append(flight.dispatch)
+            if flight.room is not None:
+                wait = self.lanes.handed_back(agent, flight.room)
+                if wait > 0:
+                    asyncio.get_running_loop().call_later(wait, self.places_changed, agent)
+                before = self._presence.clock() - self._settings.beat_seconds / 2
+                lost.extend(self.lanes.older_in_lane(agent, flight.room, delivery, before))
+        self.places_changed(agent)
+        self._look.add(agent)
+        return lost
+
+    def lost(self, deliveries: Iterable[int]) -> None:
+        """Their instance does not have them: the dispatch was lost on the wire, or the bell of its end was."""
+        for delivery in deliveries:
+            flight = self.lanes.leave(delivery)
+            if flight is not None:
+                self._given_back.add(delivery)
+                self._metrics.lost_dispatches += 1
+                self._look.add(flight.agent)
+                self.places_changed(flight.agent)
+
+    def gone(self, instance: Instance, *, crashed: bool) -> None:
+        """The instance is no more; what it had goes to others."""
+        for flight in self.lanes.drop(instance.name):
+            # Of what we only know from a hello, nobody can say whether it was this agent's: never counted.
+            guilty = crashed and flight.room is not None
+            (self._crashed if guilty else self._given_back).add(flight.delivery)
+        self._look.add(instance.agent)
+        self.places_changed(instance.agent)
+
+    def reconcile(self, instance: Instance, in_flight: Iterable[int]) -> None:
+        """An instance has said exactly what it has in hand. What we sent a moment ago may still be on its way."""
+        now = self._presence.clock()
+        has = set(in_flight)
+        old = now - self._settings.beat_seconds / 2
+        self.lost(
+            [f.delivery for f in self.lanes.at(instance.name) if f.delivery not in has and f.sent_at < old]
+        )
+        for delivery in has:
+            if self.lanes.get(delivery) is None and delivery not in self._given_back:
+                self.lanes.enter(Flight(delivery, instance.agent, instance.name, now))
+        self.places_changed(instance.agent)
+
+    def places_changed(self, agent: str) -> None:
+        self._place.add(agent)
+        if agent in self._more:
+            self._look.add(agent)
+        self._wake.set()
+
+    def load(self, instance: Instance) -> int:
+        return self.lanes.load(instance.name)
+
+    def pick(self, agent: str, room: str) -> Instance | None:
+        """An instance for an ask in this room; None when none is ready. Asks take no place, so that here
+        the instances' own beats count as well."""
+
+        def busy(instance: Instance) -> int:
+            beat = instance.beat
+            return max(self.load(instance), 0 if beat is None else beat.in_flight + beat.queued)
+
+        members = self._presence.ready(agent)
+        if not members:
+            return None
+        sticky = self.lanes.instance_of(agent, room)
+        if sticky is not None:
+            for member in members:
+                if member.name == sticky:
+                    return member
+        return self._balancer(agent).pick(
+            self._how(agent),
+            room,
+            members,
+            load=busy,
+            can_take=lambda i: True,
+        )
+
+    def stats(self) -> dict[str, int]:
+        return {"in_flight": len(self.lanes), "held": sum(len(held) for held in self._held.values())}
+
+    # ── the loop ──────────────────────────────────────────────────────────────────────────────────
+    async def run(self) -> None:
+        """Route for ever. Raises LeaseLost; waits out every other failure of the store."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                while await self._pass():  # noqa: ASYNC110
+                    await asyncio.sleep(0)  # let the bus's handlers in
+            except LeaseLost:
+                raise
+            except StoreError as error:
+                self._metrics.store_failures += 1
+                log.warning("Routing waits for the store: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+                self._wake.set()
+
+    async def sweep(self) -> None:
+        """Every `sweep_seconds`, look for mail whose bell was lost."""
+        while True:
+            await asyncio.sleep(self._settings.sweep_seconds)
+            try:
+                waiting = await self._ledger.waiting()
+            except LeaseLost:
+                raise
+            except StoreError as error:
+                self._metrics.store_failures += 1
+                log.warning("The sweep failed: %s", error)
+                continue
+            self._metrics.sweeps += 1
+            if any(agent not in self._directory for agent in waiting if agent not in (OPERATOR, COORDINATOR)):
+                await self._refresh()
+            self.ring(waiting)
+
+    async def settle_all(self) -> None:
+        """After the grace, whoever has not said hello has nothing in hand."""
+        await asyncio.sleep(self._settings.grace_seconds)
+        self._grace_over = True
+        for record in list(self._directory):
+            if record.name not in self._settled:
+                self.settle(record.name)
+
+    def told(self, ended: Iterable[Ended]) -> None:
+        """The ledger ended these and wrote notices to their senders."""
+        for one in ended:
+            self._metrics.ended += 1
+            log.warning(
+                "Message %s of %s to %s is %s: %s", one.id, one.sender, one.recipient, one.state, one.reason
+            )
+            self._drop_held(one.recipient, one.delivery)
+            if self.lanes.leave(one.delivery) is not None:
+                self.places_changed(one.recipient)
+            self.ring((one.sender,))
+
+    async def give_up(self) -> None:
+        """In good order: what is held goes back, so that the successor need not wait for it."""
+        held = [d.delivery for waiting in self._held.values() for d in waiting]
+        self._held.clear()
+        if held:
+            await self._ledger.release(held, crashed=False)
+
+    async def _pass(self) -> bool:
+        """One round; True when there may be more to do at once."""
+        await self._give_back()
+        await self._recover_some()
+        more = await self._claim()
+        place, self._place = self._place, set()
+        for agent in place:
+            self._place_held(agent)
+        return more or bool(self._crashed or self._given_back)
+
+    async def _give_back(self) -> None:
+        for crashed, notes in ((True, self._crashed), (False, self._given_back)):
+            if not notes:
+                continue
+            deliveries = sorted(notes)
+            # If this fails they stay noted: releasing twice is harmless, forgetting is not.
+            ended = await self._ledger.release(deliveries, crashed=crashed)
+            notes.difference_update(deliveries)
+            self._metrics.released += len(deliveries)
+            self.told(ended)
+
+    async def _recover_some(self) -> None:
+        while self._recover:
+            agent = next(iter(self._recover))
+            names = self._presence.of(agent)
+            kept = [f.delivery for name in names for f in self.lanes.at(name)]
+            kept += [d.delivery for d in self._held.get(agent, ())]
+            try:
+                released = await self._ledger.release_all_but(agent, kept)
+            except UnknownAgent:
+                released = 0  # it was removed since we looked
+            self._recover.discard(agent)
+            if released:
+                self._metrics.released += released
+                self._look.add(agent)
+                log.info("%d deliveries to %s that nobody had in hand wait again.", released, agent)
+
+    async def _claim(self) -> bool:
+        look = [agent for agent in self._look if agent in self._settled]
+        free = {agent: places for agent in look[:CLAIM_AGENTS] if (places := self._free(agent)) > 0}
+        for agent in look[:CLAIM_AGENTS]:
+            self._look.discard(agent)
+            if agent not in free:
+                self._more.add(agent)  # nobody has looked: look when a place becomes free
+        if not free:
+            return len(look) > CLAIM_AGENTS
+        try:
+            claimed = await self._ledger.claim(free)
+        except LeaseLost:
+            raise
+        except StoreError:
+            # Nobody knows what was claimed: whatever we do not hold must go back before the next claim.
+            self._recover.update(free)
+            self._look.update(free)
+            raise
+        counts = dict.fromkeys(free, 0)
+        for dispatch in claimed:
+            counts[dispatch.recipient] = counts.get(dispatch.recipient, 0) + 1
+            self._held.setdefault(dispatch.recipient, []).append(dispatch)
+            self._given_back.discard(dispatch.delivery)  # noted while we claimed it: it is back already
+            self._crashed.discard(dispatch.delivery)
+        self._metrics.claimed += len(claimed)
+        for agent, count in counts.items():
+            self._place.add(agent)
+            if count >= free[agent]:
+                self._more.add(agent)
+                self._look.add(agent)
+            else:
+                self._more.discard(agent)
+        return True
+
+    def _free(self, agent: str) -> int:
+        """How many deliveries could be placed or held now."""
+        ready = self._presence.ready(agent)
+        room = sum(max(0, i.capacity - self.lanes.load(i.name)) for i in ready)
+        bound = sum(i.capacity for i in ready) - len(self._held.get(agent, ()))
+        return min(room, max(0, bound), self._settings.batch)
+
+    # ── placing ───────────────────────────────────────────────────────────────────────────────────
+    def _place_held(self, agent: str) -> None:
+        held = self._held.pop(agent, None)
+        if not held:
+            return
+        members = self._presence.ready(agent)
+        if not members:
+            # It waits in the ledger, where it is seen and can expire; but giving a task back costs an attempt.
+            self._given_back.update(dispatch.delivery for dispatch in held if dispatch.kind != "task")
+            if tasks := [dispatch for dispatch in held if dispatch.kind == "task"]:
+                self._held[agent] = tasks
+            return
+        held.sort(key=lambda dispatch: dispatch.delivery)
+        by_name = {member.name: member for member in members}
+        blocked: set[str] = set()
+        reserved: set[str] = set()
+        keep: list[Dispatch] = []
+        for dispatch in held:
+            if dispatch.room in blocked or self.lanes.seconds_to_wait(agent, dispatch.room) > 0:
+                instance = None
+            else:
+                instance = self._choose(agent, dispatch, members, by_name, reserved)
+            if instance is None:
+                blocked.add(dispatch.room)
+                keep.append(dispatch)
+            else:
+                self._dispatch(instance, dispatch)
+        if keep:
+            self._held[agent] = keep
+
+    def _choose(
+        self,
+        agent: str,
+        dispatch: Dispatch,
+        members: list[Instance],
+        by_name: dict[str, Instance],
+        reserved: set[str],
+    ) -> Instance | None:
+        suspect = dispatch.crashes > 0
+
+        def can_take(instance: Instance) -> bool:
+            load = self.lanes.load(instance.name)
+            if instance.name in reserved or self.lanes.has_suspect(instance.name):
+                return False
+            return load == 0 if suspect else load < instance.capacity
+
+        sticky = self.lanes.instance_of(agent, dispatch.room)
+        if sticky is not None:
+            member = by_name.get(sticky)
+            candidates = [] if member is None else [member]  # it drains: the lane waits for its end
+        else:
+            candidates = members
+        chosen = self._balancer(agent).pick(
+            self._how(agent), dispatch.room, candidates, load=self.load, can_take=can_take
+        )
+        if chosen is None and suspect and candidates:
+            # Keep one instance free for it, else younger messages would keep it busy for ever.
+            if self._how(agent) == "room":
+                reserved.add(rendezvous(dispatch.room, candidates).name)
+            else:
+                reserved.add(min(candidates, key=self.load).name)
+        return chosen
+
+    def _dispatch(self, instance: Instance, dispatch: Dispatch) -> None:
+        try:
+            envelope = dispatch_envelope(dispatch)
+        except (
+            BadMessage
+        ) as error:  # the ledger holds nothing that cannot be packed; never end the loop on it
+            self._metrics.bad_messages += 1
+            log.exception("Delivery %d cannot be sent: %s", dispatch.delivery, error)
+            self._crashed.add(dispatch.delivery)
+            return
+        now = self._presence.clock()
+        self.lanes.enter(Flight(dispatch.delivery, instance.agent, instance.name, now, dispatch))
+        self._outbox.send(self._subjects.down(instance.agent, instance.name), envelope)
+        self._metrics.dispatched += 1
+
+    def _drop_held(self, agent: str, delivery: int) -> None:
+        held = self._held.get(agent)
+        if held:
+            held[:] = [dispatch for dispatch in held if dispatch.delivery != delivery]
+
+    def _balancer(self, agent: str) -> Balancer:
+        return self._balancers.setdefault(agent, Balancer())
+
+    def _how(self, agent: str) -> Balance:
+        record = self._directory.get(agent)
+        return "room" if record is None else record.balance
+
+    async def _refresh(self) -> None:
+        try:
+            await self._directory.refresh(at_most_every=self._settings.sweep_seconds)
+        except LeaseLost:
+            raise
+        except StoreError as error:
+            log.warning("The directory could not be read: %s", error)
+
+
+def dispatch_envelope(dispatch: Dispatch) -> Envelope:
+    """A delivery as its recipient gets it. Raises BadMessage."""
+    return Envelope(
+        id=dispatch.id,
+        sender=dispatch.sender,
+        to=dispatch.recipient,
+        room=dispatch.room,
+        kind=dispatch.kind,
+        body=pack(dispatch.content),
+        in_reply_to=dispatch.in_reply_to,
+        deadline=dispatch.expires_at,
+        hops=min(dispatch.hops, 255),
+        traceparent=dispatch.traceparent,
+        delivery=dispatch.delivery,
+        attempt=min(dispatch.attempt, 10_000),
+    )

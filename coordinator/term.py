@@ -1,0 +1,156 @@
+"""A term: from taking the lease to losing it. All that a coordinator knows lives exactly as long.
+
+A new term starts with nothing and learns everything: agents from the ledger, instances and nodes from the
+roll call. So a takeover and a start are the same thing, and nothing stale survives a lost lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from bus.bus import Bus, Subscription
+from bus.errors import BusError
+from bus.subjects import Subjects
+from coordinator.asks import Asks
+from coordinator.broadcast import Broadcast
+from coordinator.control import Control
+from coordinator.delegation import Delegation
+from coordinator.directory import Directory
+from coordinator.doors import Doors
+from coordinator.hierarchy import Hierarchy
+from coordinator.metrics import Metrics
+from coordinator.offline import Offline
+from coordinator.outbox import Outbox
+from coordinator.placement import Placer
+from coordinator.presence import Presence
+from coordinator.progress import Progress
+from coordinator.roll import Roll
+from coordinator.router import Router
+from coordinator.running import Running
+from coordinator.settings import CoordinatorSettings
+from swarm.errors import StoreError
+from swarm.ledger import LeaseLost, Ledger
+
+log = logging.getLogger(__name__)
+
+MOST_REQUESTS: Final = 512
+"""Requests of operators and strangers that are worked on at once; more are refused as busy."""
+
+
+class Term:
+    """The rooms of one term, in the order in which they need each other."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        ledger: Ledger,
+        settings: CoordinatorSettings,
+        metrics: Metrics,
+        holder: str,
+        epoch: int,
+    ) -> None:
+        self._bus = bus
+        self._ledger = ledger
+        self._settings = settings
+        self._metrics = metrics
+        self._group: asyncio.TaskGroup | None = None
+        self._requests = 0
+        self.epoch = epoch
+        subjects = Subjects(settings.swarm)
+        self._subjects = subjects
+        self.routing = asyncio.Event()
+        """Set when the doors are open."""
+        self.outbox = outbox = Outbox(bus, metrics)
+        self.progress = progress = Progress()
+        self.directory = directory = Directory(ledger)
+        self.presence = presence = Presence(settings.beat_seconds)
+        self.router = router = Router(ledger, outbox, subjects, directory, presence, settings, metrics)
+        self.asks = asks = Asks(outbox, subjects, directory, router, metrics, settings.ask_seconds)
+        self.offline = offline = Offline(ledger, router, settings, metrics)
+        self.placer = placer = Placer(epoch, outbox, subjects, directory, presence, metrics)
+        self.roll = roll = Roll(
+            epoch, bus, outbox, subjects, presence, router, asks, placer, progress, metrics
+        )
+        hierarchy = Hierarchy(directory, presence)
+        broadcast = Broadcast(ledger, router, progress)
+        delegation = Delegation(ledger, router, progress)
+        running = Running(ledger, directory, presence, router, placer, progress)
+        self.control = control = Control(
+            epoch, holder, bus, ledger, outbox, directory, presence, router, asks, offline, broadcast,
+            hierarchy, delegation, running, metrics,
+        )  # fmt: skip
+        self.doors = Doors(
+            epoch, ledger, outbox, subjects, directory, presence, router, asks, roll, placer, control,
+            progress, metrics, self._spawn,
+        )  # fmt: skip
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve until `stopping`, then leave in good order. Raises LeaseLost (in a group) at the first sign
+        of it, with everything stopped; cancelling stops at once, too."""
+        await self._read_directory()
+        parts: list[Coroutine[Any, Any, None]] = [
+            self.outbox.run(),
+            self.router.run(),
+            self.router.sweep(),
+            self.router.settle_all(),
+            self._open_placement(),
+            self.offline.run(),
+            self.roll.run(),
+        ]
+        subscriptions: list[Subscription] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                tasks = [group.create_task(part) for part in parts]
+                subscribe, subjects = self._bus.subscribe, self._subjects
+                subscriptions.append(await subscribe(subjects.every_up, self.doors.from_agent))
+                subscriptions.append(await subscribe(subjects.every_node_up, self.doors.from_node))
+                subscriptions.append(await subscribe(subjects.every_ctl, self.doors.from_operator))
+                self.roll.call_everyone()
+                self.routing.set()
+                await stopping.wait()
+                for subscription in subscriptions:
+                    await subscription.stop()
+                for task in tasks[1:]:
+                    task.cancel()
+                with contextlib.suppress(StoreError, TimeoutError):
+                    async with asyncio.timeout(2):
+                        await self.router.give_up()
+                        await self.outbox.flush()
+                tasks[0].cancel()
+        finally:
+            self._group = None
+            for subscription in subscriptions:
+                with contextlib.suppress(BusError):
+                    await subscription.stop()
+
+    async def _read_directory(self) -> None:
+        while True:
+            try:
+                await self.directory.refresh()
+            except LeaseLost:
+                raise
+            except StoreError as error:
+                log.warning("The directory could not be read (%s); trying again.", error)
+                await asyncio.sleep(0.2)
+            else:
+                return
+
+    async def _open_placement(self) -> None:
+        await asyncio.sleep(self._settings.grace_seconds)
+        self.placer.open()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> bool:
+        if self._group is None or self._requests >= MOST_REQUESTS:
+            work.close()
+            return False
+        self._requests += 1
+        self._group.create_task(work).add_done_callback(self._request_ended)
+        return True
+
+    def _request_ended(self, _task: asyncio.Task[None]) -> None:
+        self._requests -= 1
