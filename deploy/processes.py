@@ -77,12 +77,19 @@ class ProcessId:
             os.close(handle)
 
     async def gone(self, timeout: float | None) -> bool:
-        """Waits until it has ended (its parent may still have to reap it); False when the seconds are over."""
+        """Waits until it has ended, with all its threads, so that its parent can reap it; False when the
+        seconds are over.
+
+        Not the same as not `alive`: of a program whose first thread has ended before the others (as happens in
+        Go) the kernel says zombie, but it cannot be reaped yet.
+        """
         try:
             async with asyncio.timeout(timeout):
                 await self._wait()
+                while _threads(self.pid) > 1 and _started(self.pid, zombie=True) == self.started:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)  # the handle tells of it a little early
         except TimeoutError:
-            return not self.alive()
+            return False
         return True
 
     async def _wait(self) -> None:
@@ -203,9 +210,10 @@ def kill_group(pid: int, number: int = signal.SIGKILL) -> bool:
 async def end(process: ProcessId, steps: Sequence[tuple[int, float]]) -> bool:
     """Asks, waits, kills: sends each signal and waits its seconds until the process has ended."""
     for number, seconds in steps:
-        if not process.signal(number) or await process.gone(seconds):
+        process.signal(number)
+        if await process.gone(seconds):
             return True
-    return not process.alive()
+    return False
 
 
 def find_strays(mark: str) -> list[ProcessId]:
@@ -303,12 +311,19 @@ def _kill(pid: int, number: int) -> bool:
     return True
 
 
-def _started(pid: int) -> str:
-    """When the process began; empty if there is none, or only its zombie."""
+def _started(pid: int, zombie: bool = False) -> str:
+    """When the process began; empty if there is none, or only its zombie unless that will do."""
     try:
-        return "" if _is_zombie(pid) else launch.started(pid)
+        return "" if not zombie and _is_zombie(pid) else launch.started(pid)
     except (OSError, IndexError):
         return ""
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208
+    except OSError:
+        return 0
 
 
 def _is_zombie(pid: int) -> bool:

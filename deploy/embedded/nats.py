@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -12,14 +13,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.embedded.binaries import find_nats_server
-from deploy.embedded.server import LOOPBACK, EmbeddedServer, ServerFailed, private_file, run_tool
+from deploy.embedded.server import (
+    LOOPBACK,
+    EmbeddedServer,
+    ServerFailed,
+    log_size,
+    log_tail,
+    private_file,
+    run_tool,
+)
 from deploy.processes import ProcessId, Rights
 
 log = logging.getLogger(__name__)
 
 
 class EmbeddedNats(EmbeddedServer):
-    """A NATS server with the configuration given (accounts, permissions, …; no listen address or port).
+    """A NATS server with the configuration given (accounts, permissions, …; no listen address, port or name).
 
     Unlike Postgres it is never adopted: the configuration is the supervisor's of today, and clients reconnect.
     """
@@ -50,8 +59,8 @@ class EmbeddedNats(EmbeddedServer):
     def config_file(self) -> Path:
         return self.folder / "nats.conf"
 
-    async def reload(self, config_text: str) -> None:
-        """Puts another configuration into force; connections that it still allows stay.
+    async def reload(self, config_text: str, timeout: float = 5.0) -> None:
+        """Returns when another configuration is in force; connections that it still allows stay.
 
         Raises ServerFailed, with the old one in force, if it is not valid. Listen address and port stay.
         """
@@ -59,17 +68,44 @@ class EmbeddedNats(EmbeddedServer):
             raise ServerFailed("nats does not run, so it cannot reload; start it.", reason="not_running")
         trial = self.folder / "nats.conf.trial"
         try:
-            private_file(trial, _text(config_text))
+            private_file(trial, self._whole(config_text))
             await self._check(trial)
-            private_file(self.config_file, _text(config_text))
+            private_file(self.config_file, self._whole(config_text))
         finally:
             trial.unlink(missing_ok=True)
-        self._config_text = config_text
+        offset = log_size(self.log_file)
         self._process.signal(signal.SIGHUP)
+        try:
+            await self._reloaded(offset, timeout)
+        except ServerFailed:
+            private_file(self.config_file, self._whole(self._config_text))
+            raise
+        self._config_text = config_text
+
+    async def _reloaded(self, offset: int, timeout: float) -> None:
+        """Waits for the server's word on a reload: there are changes that it takes only at a start."""
+        try:
+            async with asyncio.timeout(timeout):
+                while "Reloaded server configuration" not in (said := log_tail(self.log_file, offset)):
+                    if "Failed to reload" in said:
+                        raise ServerFailed(
+                            f"nats-server did not reload; see {self.log_file}, or stop and start it.",
+                            reason="not_reloaded",
+                        )
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            raise ServerFailed(
+                f"nats-server did not reload within {timeout:g} s; see {self.log_file}.", reason="too_slow"
+            ) from None
+
+    def _whole(self, config: str) -> str:
+        """With our name for the server last, where it wins: `_ready` looks for it. A flag would block reloads."""
+        return f"{config}\nserver_name: {self._server_name}\n"
 
     async def _prepare(self, deadline: float) -> None:
+        self._server_name = f"embedded-{secrets.token_hex(4)}"
         self._program = find_nats_server()
-        private_file(self.config_file, _text(self._config_text))
+        private_file(self.config_file, self._whole(self._config_text))
         await self._check(self.config_file)
 
     async def _check(self, file: Path) -> None:
@@ -86,9 +122,8 @@ class EmbeddedNats(EmbeddedServer):
             )
 
     def _command(self, port: int) -> tuple[Sequence[str | Path], Mapping[str, str], Rights, Path | None]:
-        self._server_name = f"embedded-{secrets.token_hex(4)}"
         argv: list[str | Path] = [self._program, "-c", self.config_file]
-        argv += ["-a", LOOPBACK, "-p", str(port), "-n", self._server_name]
+        argv += ["-a", LOOPBACK, "-p", str(port)]
         return argv, _environment(), Rights.OWN, self.folder
 
     async def _ready(self, process: ProcessId, port: int) -> bool:
@@ -98,21 +133,18 @@ class EmbeddedNats(EmbeddedServer):
         except OSError:
             return False
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(0.5):
                 line = await reader.readline()
         except (OSError, TimeoutError, ValueError):
             return False
         finally:
             writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
         try:
             return bool(json.loads(line.removeprefix(b"INFO "))["server_name"] == self._server_name)
         except (ValueError, KeyError, TypeError):
             return False
-
-
-def _text(config: str) -> str:
-    """A configuration without a single value is an error to the server."""
-    return f"debug: false\n{config}"
 
 
 def _environment() -> dict[str, str]:

@@ -11,7 +11,9 @@ A `postmaster.pid` that says ready is believed only if it names the process that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import secrets
 import shutil
 import signal
@@ -159,18 +161,16 @@ class EmbeddedPostgres(EmbeddedServer):
             ) from None
 
     async def _clear_stale_lock(self) -> None:
-        """Removes a `postmaster.pid` whose pid is now some other program's, which Postgres would believe.
+        """Removes a `postmaster.pid` that Postgres would believe though its pid is a zombie or another program's.
 
         Safe because we hold the folder's lock, and only done when no process works in the data folder.
         """
-        lock = self.data / "postmaster.pid"
         pid = _lock_lines(self.data)[0]
-        if not pid.isdigit():
+        if not pid.isdigit() or not _has_pid(int(pid)) or _serves(int(pid), self.data):
             return
-        there = await asyncio.to_thread(processes_in, self.data)
-        if not there and ProcessId.of(int(pid)) is not None and not _serves(int(pid), self.data):
-            log.info("postmaster.pid names process %s, which is not Postgres: removed", pid)
-            lock.unlink(missing_ok=True)
+        if not await asyncio.to_thread(processes_in, self.data):
+            log.info("postmaster.pid names process %s, which is not a Postgres that runs: removed", pid)
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     # Running
 
@@ -233,6 +233,8 @@ async def _answers(port: int) -> bool:
         return False
     finally:
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 def _major_of(data: Path) -> int | None:
@@ -248,6 +250,17 @@ def _lock_lines(data: Path) -> list[str]:
         return (data / "postmaster.pid").read_text().split("\n")
     except (OSError, ValueError):
         return [""]
+
+
+def _has_pid(pid: int) -> bool:
+    """Whether the kernel knows the pid, be it a zombie's: what Postgres asks of one in its lock file."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _serves(pid: int, data: Path) -> bool:

@@ -149,6 +149,7 @@ class EmbeddedServer:
             async with asyncio.timeout_at(deadline):
                 if await self._take_over(deadline):
                     return
+                await self._sweep(5.0)
                 await self._prepare(deadline)
                 await self._launch()
         except TimeoutError:
@@ -215,11 +216,10 @@ class EmbeddedServer:
         return False
 
     async def _launch(self) -> None:
-        await self._sweep(5.0)
         excuse, wait = "", 0.02
         while True:
             port = self._choose_port()
-            offset = _size(self.log_file)
+            offset = log_size(self.log_file)
             argv, environment, rights, cwd = self._command(port)
             self._child = spawn(
                 argv,
@@ -248,7 +248,7 @@ class EmbeddedServer:
         while True:
             if self._reap() is not None or self._process is None:
                 code = self._child.wait() if self._child else None
-                said = _tail(self.log_file, offset)
+                said = log_tail(self.log_file, offset)
                 if excuse := self._excuse(said):
                     raise NotYet(excuse)
                 raise ServerFailed(
@@ -320,7 +320,7 @@ async def run_tool(
 
     Cancelling kills it. The caller sets the deadline.
     """
-    offset = _size(log_file)
+    offset = log_size(log_file)
     child = spawn(argv, log_file=log_file, environment=environment, rights=rights, cwd=cwd)
     try:
         process = ProcessId.of(child.pid)
@@ -330,7 +330,7 @@ async def run_tool(
         if child.poll() is None:
             kill_group(child.pid)
         code = child.wait()
-    return code, _tail(log_file, offset)
+    return code, log_tail(log_file, offset)
 
 
 def port_is_free(port: int) -> bool:
@@ -366,15 +366,18 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _size(path: Path) -> int:
+def log_size(path: Path) -> int:
+    """Where the next word in a log will be; for `log_tail`."""
     with open_log(path) as file:  # so that a log that is too long is put away before it is measured
         size: int = os.fstat(file.fileno()).st_size
     return size
 
 
-def _tail(path: Path, offset: int, most: int = 8000) -> str:
+def log_tail(path: Path, offset: int, most: int = 8000) -> str:
+    """What a log got since it had `offset` bytes; the last of it."""
     with path.open("rb") as file:
-        file.seek(max(offset, path.stat().st_size - most))
+        size = path.stat().st_size
+        file.seek(max(offset if offset <= size else 0, size - most))  # it may have been trimmed
         return file.read().decode("utf-8", "replace")
 
 
