@@ -133,7 +133,8 @@ def check_plans(plans: Sequence[AgentPlan]) -> None:
                     "a child's rights never exceed its parent's.",
                     reason="rights",
                 )
-        above, seen = plan.parent, {plan.name}
+        above: str | None = plan.parent
+        seen = {plan.name}
         while above is not None:
             if above in seen:
                 raise StoreError(f"{plan.name} would be its own ancestor; break the circle.", reason="cycle")

@@ -1,0 +1,408 @@
+"""The tables in memory and what may be done to them: the rules of `swarm/sql/migrations`, in Python.
+
+Nothing here awaits, so each method is a transaction; one that raises has changed nothing. What a real
+database copies, this copies too: content and input go through JSON, so that nobody shares a dict with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import md5
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import msgspec
+
+from bus.errors import Refused
+from swarm.errors import NoAuthority, StoreDown, StoreError, UnknownAgent
+from swarm.records import (
+    COORDINATOR,
+    OPERATOR,
+    Content,
+    LedgerKind,
+    Memory,
+    NewTask,
+    Outgoing,
+    Receipt,
+    Task,
+    TaskState,
+)
+from swarm.stores.checks import to_json
+from swarm.stores.memory.rows import AgentRow, DeliveryRow, MessageRow, TaskRow, task_value
+
+if TYPE_CHECKING:
+    from swarm.stores.memory.ledger import MemoryLedger
+    from swarm.stores.memory.store import MemoryStore
+
+_content: Final = msgspec.json.Decoder(Content)
+_object: Final = msgspec.json.Decoder(dict[str, Any])
+
+
+class MemoryDatabase:
+    """One for a swarm; open stores and ledgers on it.
+
+    `clock` gives Unix seconds, so that a test may turn it. `down = True` makes every call raise StoreDown.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self.down = False
+        self.agents: dict[str, AgentRow] = {}
+        self.names: dict[str, AgentRow] = {}
+        self.characters: dict[str, dict[str, dict[str, Any]]] = {}
+        """By agent id, then by version; the current version last."""
+        self.messages: dict[tuple[str, str], MessageRow] = {}
+        self.deliveries: dict[int, DeliveryRow] = {}
+        self.open: dict[str, dict[int, DeliveryRow]] = {}
+        """By recipient: its deliveries that are not ended, in order."""
+        self.tasks: dict[str, TaskRow] = {}
+        self.memories: dict[str, dict[str, Memory]] = {}
+        self.lease_holder: str | None = None
+        self.lease_epoch = 0
+        self.lease_until = 0
+        self._seq = 0
+        for number, name in enumerate((OPERATOR, COORDINATOR), 1):
+            row = AgentRow(
+                str(UUID(int=number)), name, self.now(), self.now(), reserved=True, desired="stopped"
+            )
+            self.agents[row.id] = self.names[name] = row
+
+    def store(self, agent: str) -> MemoryStore:
+        """The store of one agent, by name. It must be provisioned before it is used."""
+        from swarm.stores.memory.store import MemoryStore
+
+        return MemoryStore(self, agent)
+
+    def ledger(self) -> MemoryLedger:
+        from swarm.stores.memory.ledger import MemoryLedger
+
+        return MemoryLedger(self)
+
+    def now(self) -> int:
+        return int(self._clock() * 1000)
+
+    def check_up(self) -> None:
+        if self.down:
+            raise StoreDown(
+                "The database does not answer; check that it runs, then try again.", reason="store_down"
+            )
+
+    # ── agents ────────────────────────────────────────────────────────────────────────────────────
+    def add_agent(self, name: str, id: str) -> AgentRow:
+        """A row without a plan; `MemoryLedger.provision` makes it what the swarm file says."""
+        row = AgentRow(id.lower(), name, self.now(), self.now())
+        self.agents[row.id] = self.names[name] = row
+        return row
+
+    def agent(self, name: str) -> AgentRow:
+        """Raises UnknownAgent, also for reserved names: they take no mail."""
+        row = self.names.get(name)
+        if row is None or row.reserved:
+            raise self.unknown(name)
+        return row
+
+    def unknown(self, address: str) -> UnknownAgent:
+        return UnknownAgent(address, sorted(row.name for row in self.agents.values() if not row.reserved))
+
+    def name(self, id: str) -> str:
+        return self.agents[id].name
+
+    def addressed(self, sender: AgentRow, address: str) -> list[AgentRow]:
+        """The agents behind an address, by name, all of a role, the sender left out of groups."""
+        others = sorted(
+            (a for a in self.agents.values() if a.planned and not a.reserved and a is not sender),
+            key=lambda a: a.name,
+        )
+        if address == "all":
+            return others
+        if address == "children":
+            return [a for a in others if a.parent == sender.id]
+        if address == "parent":
+            return [self.agents[sender.parent]] if sender.parent else []
+        if address.startswith("role:"):
+            return [a for a in others if address[5:] in a.roles]
+        row = self.names.get(address) or self.agents.get(address.lower())
+        return [row] if row is not None and not row.reserved else []
+
+    # ── accepting ─────────────────────────────────────────────────────────────────────────────────
+    def accept(
+        self, sender: AgentRow, messages: Sequence[Outgoing], *, strict: bool
+    ) -> tuple[list[Receipt], list[str]]:
+        """Receipts, and the ids of messages that nobody gets. With `strict` those are an error instead."""
+        contents = [_content.decode(to_json("The message", m.content)) for m in messages]
+        fresh = [m for m in messages if (m.id.lower(), sender.id) not in self.messages]
+        plan = {m.id: self._recipients(sender, m) for m in fresh}
+        if strict:
+            for message in fresh:
+                if not plan[message.id] and message.to not in ("all", "children"):
+                    if message.to in (sender.name, sender.id):
+                        raise Refused(
+                            f"{message.to} would write to itself; an agent never gets its own message.",
+                            reason="own_message",
+                        )
+                    raise self.unknown(message.to)
+        dead: list[DeliveryRow] = []
+        for message, content in zip(messages, contents, strict=True):
+            if message.id not in plan:
+                continue
+            row = self.put_message(
+                sender,
+                message.id.lower(),
+                message.to,
+                message.room,
+                message.kind,
+                content,
+                in_reply_to=message.in_reply_to,
+                expires_at=message.expires_at,
+                hops=message.hops,
+                traceparent=message.traceparent,
+            )
+            for recipient in plan[message.id]:
+                self.put_delivery(row, recipient.id)
+            if not plan[message.id] and message.to not in ("all", "children"):
+                delivery = self.put_delivery(row, None)
+                own = message.to in (sender.name, sender.id)
+                delivery.reason = (
+                    "an agent does not write to itself" if own else f"there is no agent '{message.to}'"
+                )
+                dead.append(delivery)
+        for delivery in dead:
+            self.send_notice(delivery)
+        receipts = [
+            Receipt(
+                m.id,
+                tuple(
+                    sorted(
+                        self.name(d.recipient)
+                        for d in self.messages[m.id.lower(), sender.id].deliveries
+                        if d.recipient is not None
+                    )
+                ),
+            )
+            for m in messages
+        ]
+        return receipts, [d.message.id for d in dead]
+
+    def _recipients(self, sender: AgentRow, message: Outgoing) -> list[AgentRow]:
+        found = [a for a in self.addressed(sender, message.to) if a is not sender]
+        if message.to.startswith("role:"):
+            id = message.id.lower()
+            found.sort(key=lambda a: (a.desired != "running", md5((a.id + id).encode()).hexdigest()))  # noqa: S324
+            return found[:1]
+        return found
+
+    def put_message(
+        self,
+        sender: AgentRow,
+        id: str,
+        address: str,
+        room: str,
+        kind: LedgerKind,
+        content: Content,
+        *,
+        in_reply_to: str | None = None,
+        expires_at: int | None = None,
+        hops: int = 0,
+        traceparent: str | None = None,
+    ) -> MessageRow:
+        row = MessageRow(
+            id,
+            sender.id,
+            address,
+            room,
+            kind,
+            content,
+            self.now(),
+            in_reply_to,
+            expires_at,
+            hops,
+            traceparent,
+        )
+        self.messages[id, sender.id] = row
+        return row
+
+    def put_delivery(self, message: MessageRow, recipient: str | None) -> DeliveryRow:
+        self._seq += 1
+        row = DeliveryRow(self._seq, message, recipient, "dead" if recipient is None else "accepted")
+        message.deliveries.append(row)
+        self.deliveries[row.seq] = row
+        if recipient is not None:
+            self.open.setdefault(recipient, {})[row.seq] = row
+        return row
+
+    def close_delivery(self, row: DeliveryRow) -> None:
+        """It is handled, expired or dead by now: it waits no more."""
+        if row.recipient is not None:
+            self.open[row.recipient].pop(row.seq, None)
+
+    def send_notice(self, delivery: DeliveryRow) -> None:
+        message = delivery.message
+        sender = self.agents[message.sender]
+        if message.kind not in ("tell", "announce") or sender.reserved:
+            return
+        to = self.name(delivery.recipient) if delivery.recipient else message.address
+        row = self.put_message(
+            self.names[COORDINATOR],
+            derived(f"notice:{delivery.seq}"),
+            sender.name,
+            message.room,
+            "notice",
+            Content(
+                f"Your message to {to} is {delivery.state}: {delivery.reason}.",
+                {"message": message.id, "recipient": to, "state": delivery.state, "reason": delivery.reason},
+            ),
+            in_reply_to=message.id,
+            hops=min(message.hops + 1, 255),
+            traceparent=message.traceparent,
+        )
+        self.put_delivery(row, sender.id)
+
+    # ── ending ────────────────────────────────────────────────────────────────────────────────────
+    def end_delivery(
+        self, row: DeliveryRow, state: str, reason: str, task_state: TaskState = "failed"
+    ) -> bool:
+        if not row.open:
+            return False
+        row.state = "expired" if state == "expired" else "dead"
+        row.reason = reason
+        self.close_delivery(row)
+        if row.message.kind == "task":
+            self.end_task(self.tasks[row.message.id], task_state, reason)
+        else:
+            self.send_notice(row)
+        return True
+
+    def end_task(self, task: TaskRow, state: TaskState, error: str) -> bool:
+        if not task.open:
+            return False
+        task.state, task.error, task.updated_at = state, error, self.now()
+        self.send_result(task, self.names[COORDINATOR])
+        return True
+
+    def send_result(self, task: TaskRow, sender: AgentRow) -> str | None:
+        """The name of whoever gets the result; None when the operator gave the task."""
+        parent = self.agents[task.parent]
+        if parent.reserved:
+            return None
+        result = task.result or Content(task.error or "")
+        row = self.put_message(
+            sender,
+            derived(f"result:{task.id}"),
+            parent.name,
+            f"task:{task.id}",
+            "result",
+            Content(
+                result.text,
+                {"task": task.id, "state": task.state, "error": task.error, "result": result.data},
+                result.metadata,
+            ),
+            in_reply_to=task.id,
+            hops=min(task.hops + 1, 255),
+            traceparent=task.traceparent,
+        )
+        self.put_delivery(row, parent.id)
+        return parent.name
+
+    # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
+    def delegate(self, sender: AgentRow, tasks: Sequence[NewTask]) -> list[Task]:
+        inputs = [_object.decode(to_json("The task", t.input)) for t in tasks]
+        to_json("The task", [t.goal for t in tasks])
+        children = [self._child(sender, task) for task in tasks]
+        for task, child, input in zip(tasks, children, inputs, strict=True):
+            if task.id.lower() not in self.tasks:
+                self._put_task(sender, task, child, input)
+        return [self.task_value(self.tasks[t.id.lower()]) for t in tasks]
+
+    def _child(self, sender: AgentRow, task: NewTask) -> AgentRow:
+        """Whom the task is for. Raises UnknownAgent, NoAuthority; StoreError when the id is another's."""
+        child = self.names.get(task.child) or self.agents.get(task.child.lower())
+        if child is None or child.reserved:
+            raise self.unknown(task.child)
+        if not self.authority(sender, child):
+            raise NoAuthority
+        if task.parent_task is not None:
+            above = self.tasks.get(task.parent_task.lower())
+            if above is None or (above.child != sender.id and sender.name != OPERATOR):
+                raise NoAuthority(f"Task {task.parent_task} is not in your hands")
+        known = self.tasks.get(task.id.lower())
+        if known is not None and known.parent != sender.id:
+            raise StoreError(f"The id {task.id} is taken by another task.", reason="id_taken")
+        return child
+
+    def authority(self, sender: AgentRow, child: AgentRow) -> bool:
+        return sender.name == OPERATOR or (child.parent == sender.id and sender.permissions.control_children)
+
+    def _put_task(self, sender: AgentRow, task: NewTask, child: AgentRow, input: dict[str, Any]) -> None:
+        id, now = task.id.lower(), self.now()
+        above = task.parent_task.lower() if task.parent_task else None
+        self.tasks[id] = TaskRow(
+            id,
+            sender.id,
+            child.id,
+            task.goal,
+            input,
+            task.max_attempts,
+            now,
+            now,
+            deadline=task.deadline,
+            parent_task=above,
+            hops=task.hops,
+            traceparent=task.traceparent,
+        )
+        data = {
+            "task": id,
+            "input": input,
+            "deadline": task.deadline,
+            "parent_task": above,
+            "max_attempts": task.max_attempts,
+        }
+        row = self.put_message(
+            sender,
+            id,
+            child.name,
+            f"task:{id}",
+            "task",
+            Content(task.goal, data),
+            expires_at=task.deadline,
+            hops=task.hops,
+            traceparent=task.traceparent,
+        )
+        self.put_delivery(row, child.id)
+
+    def task_value(self, row: TaskRow) -> Task:
+        return task_value(row, self.name(row.parent), self.name(row.child))
+
+    # ── memories ──────────────────────────────────────────────────────────────────────────────────
+    def remember(self, agent: AgentRow, memories: Sequence[Memory]) -> None:
+        kept = [
+            msgspec.structs.replace(
+                m,
+                id=m.id.lower(),
+                content=_content.decode(to_json("The memory", m.content)),
+                created_at=m.created_at or self.now(),
+            )
+            for m in memories
+        ]
+        own = self.memories.setdefault(agent.id, {})
+        for memory in kept:
+            own.setdefault(memory.id, memory)
+
+    def readable(self, agent: AgentRow) -> Iterator[Memory]:
+        """The agent's own memories, and its parent's if it was given that right."""
+        yield from self.memories.get(agent.id, {}).values()
+        if agent.parent is not None and agent.permissions.access_parent_memory:
+            yield from self.memories.get(agent.parent, {}).values()
+
+    def stats(self) -> Mapping[str, int]:
+        counts: dict[str, int] = {}
+        for key in [f"deliveries.{d.state}" for d in self.deliveries.values()] + [
+            f"tasks.{t.state}" for t in self.tasks.values()
+        ]:
+            counts[key] = counts.get(key, 0) + 1
+        return counts
+
+
+def derived(text: str) -> str:
+    """The id that the SQL's derived_uuid gives."""
+    return str(UUID(md5(text.encode()).hexdigest()))  # noqa: S324

@@ -1,0 +1,327 @@
+"""The ledger on a `MemoryDatabase`, with the same lease: each ledger object is one coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from swarm.errors import StoreError
+from swarm.ledger import LeaseLost
+from swarm.records import (
+    AgentPlan,
+    AgentRecord,
+    Desired,
+    Dispatch,
+    Ended,
+    InboxView,
+    MessageView,
+    NewTask,
+    Outgoing,
+    Receipt,
+    Task,
+)
+from swarm.stores.checks import check_id, check_outgoing, check_plans, check_tasks, to_json
+from swarm.stores.memory.database import MemoryDatabase
+from swarm.stores.memory.rows import AgentRow, DeliveryRow, MessageRow, delivery_view, ended_value
+from swarm.stores.memory.store import directory
+
+
+class MemoryLedger:
+    epoch: int | None = None
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def __repr__(self) -> str:
+        return f"MemoryLedger(epoch={self.epoch})"
+
+    async def init(self) -> None:
+        self._database.check_up()
+
+    async def ping(self) -> None:
+        self._database.check_up()
+
+    async def close(self) -> None:
+        return None
+
+    def _reading(self) -> MemoryDatabase:
+        self._database.check_up()
+        return self._database
+
+    def _writing(self) -> MemoryDatabase:
+        database = self._reading()
+        if self.epoch is None:
+            raise LeaseLost("This coordinator holds no lease; take it before writing.", reason="lease_lost")
+        if database.lease_epoch != self.epoch or database.lease_until <= database.now():
+            raise LeaseLost(
+                f"The lease of epoch {self.epoch} is gone: another coordinator may have it; stop and stand by.",
+                reason="lease_lost",
+            )
+        return database
+
+    # ── the lease ─────────────────────────────────────────────────────────────────────────────────
+    async def take_lease(self, holder: str, seconds: float) -> int | None:
+        database = self._reading()
+        held = database.lease_until > database.now()
+        if held and database.lease_holder != holder:
+            self.epoch = None
+            return None
+        if not held:
+            database.lease_epoch += 1
+        database.lease_holder = holder
+        database.lease_until = database.now() + int(seconds * 1000)
+        self.epoch = database.lease_epoch
+        return self.epoch
+
+    async def release_lease(self, holder: str) -> None:
+        self.epoch = None
+        database = self._reading()
+        if database.lease_holder == holder:
+            database.lease_holder, database.lease_until = None, 0
+
+    # ── agents ────────────────────────────────────────────────────────────────────────────────────
+    async def provision(self, plans: Sequence[AgentPlan], passwords: Mapping[str, str]) -> None:
+        check_plans(plans)
+        to_json("The plan", plans)
+        database = self._reading()
+        now = database.now()
+        for plan in plans:
+            known = database.names.get(plan.name)
+            if known is not None and known.id != plan.id.lower():
+                raise StoreError(
+                    f"The agent {plan.name} is known under another id than {plan.id}; one name is one character. "
+                    "Give the new one another name.",
+                    reason="id_taken",
+                )
+            by_id = database.agents.get(plan.id.lower())
+            if by_id is not None and by_id.name != plan.name:
+                raise StoreError(
+                    f"The id {plan.id} of {plan.name} is taken by the agent {by_id.name}; "
+                    "give the character another name or id.",
+                    reason="id_taken",
+                )
+        for plan in plans:
+            if plan.name not in database.names:
+                database.add_agent(plan.name, plan.id)
+        for plan in plans:
+            self._apply(plan, now)
+        planned = {plan.name for plan in plans}
+        for row in database.agents.values():
+            if row.planned and not row.reserved and row.name not in planned:
+                row.planned, row.desired, row.updated_at = False, "stopped", now
+        self._reject_without_authority()
+
+    def _apply(self, plan: AgentPlan, now: int) -> None:
+        database = self._database
+        row = database.names[plan.name]
+        before = row.plan()
+        row.version, row.source, row.permissions = plan.version, plan.source, plan.permissions
+        row.roles, row.replicas, row.balance = plan.roles, plan.replicas, plan.balance
+        row.parent = database.names[plan.parent].id if plan.parent else None
+        if not row.planned:
+            row.planned, row.desired, row.updated_at = True, "running", now
+        if row.plan() != before:
+            row.updated_at = now
+        versions = database.characters.setdefault(row.id, {})
+        versions.pop(plan.version, None)
+        versions[plan.version] = dict(plan.character)
+
+    def _reject_without_authority(self) -> None:
+        database = self._database
+        for delivery in list(database.deliveries.values()):
+            if (
+                delivery.state == "accepted"
+                and delivery.message.kind == "task"
+                and delivery.recipient is not None
+            ):
+                sender = database.agents[delivery.message.sender]
+                if not database.authority(sender, database.agents[delivery.recipient]):
+                    database.end_delivery(delivery, "dead", "No authority over this agent", "rejected")
+
+    async def agents(self) -> list[AgentRecord]:
+        return directory(self._reading())
+
+    async def set_desired(self, agent: str, desired: Desired) -> None:
+        database = self._writing()
+        row = database.agent(agent)
+        if row.desired != desired:
+            row.desired, row.updated_at = desired, database.now()
+
+    # ── the way of a message ──────────────────────────────────────────────────────────────────────
+    async def accept(self, sender: str, messages: Sequence[Outgoing]) -> list[Receipt]:
+        check_outgoing(messages)
+        to_json("The message", messages)
+        database = self._writing()
+        return database.accept(self._sender(sender), messages, strict=True)[0]
+
+    def _sender(self, name: str) -> AgentRow:
+        if name not in self._database.names:
+            raise self._database.unknown(name)
+        return self._database.names[name]
+
+    async def claim(self, free: Mapping[str, int]) -> list[Dispatch]:
+        database = self._writing()
+        now = database.now()
+        found: list[DeliveryRow] = []
+        for name, places in free.items():
+            agent = database.names.get(name)
+            if agent is None:
+                continue
+            left = places
+            for row in database.open.get(agent.id, {}).values():
+                if left <= 0:
+                    break
+                expires = row.message.expires_at
+                if row.state == "accepted" and (expires is None or expires > now):
+                    found.append(row)
+                    left -= 1
+        found.sort(key=lambda row: row.seq)
+        return [self._dispatch(row) for row in found]
+
+    def _dispatch(self, row: DeliveryRow) -> Dispatch:
+        database, message = self._database, row.message
+        row.state = "dispatched"
+        row.attempts += 1
+        if message.kind == "task" and (task := database.tasks[message.id]).open:
+            task.state, task.attempts, task.updated_at = "working", row.attempts, database.now()
+        assert row.recipient is not None
+        return Dispatch(
+            delivery=row.seq,
+            id=message.id,
+            sender=database.name(message.sender),
+            recipient=database.name(row.recipient),
+            room=message.room,
+            kind=message.kind,
+            content=message.content,
+            attempt=row.attempts,
+            crashes=row.crashes,
+            in_reply_to=message.in_reply_to,
+            expires_at=message.expires_at,
+            hops=message.hops,
+            traceparent=message.traceparent,
+            accepted_at=message.accepted_at,
+        )
+
+    async def waiting(self) -> dict[str, int]:
+        database = self._reading()
+        counts = {
+            database.name(id): sum(row.state == "accepted" for row in rows.values())
+            for id, rows in database.open.items()
+        }
+        return {name: count for name, count in counts.items() if count}
+
+    async def release(self, deliveries: Sequence[int], *, crashed: bool) -> list[Ended]:
+        database = self._writing()
+        rows = [database.deliveries[seq] for seq in sorted(set(deliveries)) if seq in database.deliveries]
+        return [
+            self._ended(row)
+            for row in rows
+            if row.state == "dispatched" and self._give_back(row, crashed=crashed)
+        ]
+
+    def _give_back(self, row: DeliveryRow, *, crashed: bool) -> bool:
+        """Whether it ended instead."""
+        row.crashes += crashed
+        if crashed and row.crashes >= 3:
+            return self._database.end_delivery(row, "dead", "crashed its recipient 3 times")
+        if row.message.kind == "task" and row.attempts >= self._database.tasks[row.message.id].max_attempts:
+            return self._database.end_delivery(row, "dead", f"it was tried {row.attempts} times")
+        row.state = "accepted"
+        return False
+
+    async def release_all_but(self, agent: str, in_flight: Sequence[int]) -> int:
+        database = self._writing()
+        kept = set(in_flight)
+        rows = [
+            row
+            for row in database.open.get(database.agent(agent).id, {}).values()
+            if row.state == "dispatched" and row.seq not in kept
+        ]
+        for row in rows:
+            self._give_back(row, crashed=False)
+        return len(rows)
+
+    async def end_overdue(self) -> list[Ended]:
+        database = self._writing()
+        now = database.now()
+        ended = []
+        for row in [row for rows in database.open.values() for row in rows.values()]:
+            expires = row.message.expires_at
+            late = row.state == "accepted" and expires is not None and expires <= now
+            if (
+                late
+                and row.message.kind != "task"
+                and database.end_delivery(row, "expired", "its time passed")
+            ):
+                ended.append(row)
+        for task in list(database.tasks.values()):
+            if task.open and task.deadline is not None and task.deadline <= now:
+                (row,) = database.messages[task.id, task.parent].deliveries
+                if database.end_delivery(row, "expired", "its deadline passed"):
+                    ended.append(row)
+                else:
+                    database.end_task(task, "failed", "its deadline passed")
+        return [self._ended(row) for row in sorted(ended, key=lambda row: row.seq)]
+
+    def _ended(self, row: DeliveryRow) -> Ended:
+        assert row.recipient is not None
+        return ended_value(row, self._database.name(row.message.sender), self._database.name(row.recipient))
+
+    # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
+    async def delegate(self, sender: str, tasks: Sequence[NewTask]) -> list[Task]:
+        check_tasks(tasks)
+        database = self._writing()
+        return database.delegate(self._sender(sender), tasks)
+
+    async def tasks(self, *, limit: int = 100) -> list[Task]:
+        database = self._reading()
+        rows = sorted(database.tasks.values(), key=lambda t: (t.created_at, t.id), reverse=True)
+        return [database.task_value(row) for row in rows[:limit]]
+
+    async def task(self, id: str) -> Task | None:
+        database = self._reading()
+        row = database.tasks.get(check_id("task", id))
+        return database.task_value(row) if row else None
+
+    async def subtasks(self, id: str) -> list[Task]:
+        database, above = self._reading(), check_id("task", id)
+        rows = sorted(
+            (t for t in database.tasks.values() if t.parent_task == above), key=lambda t: (t.created_at, t.id)
+        )
+        return [database.task_value(row) for row in rows]
+
+    # ── views ─────────────────────────────────────────────────────────────────────────────────────
+    async def message(self, id: str) -> MessageView | None:
+        database, wanted = self._reading(), check_id("message", id)
+        for (known, _), row in database.messages.items():
+            if known == wanted:
+                return self._view(row, row.deliveries)
+        return None
+
+    def _view(self, row: MessageRow, deliveries: Sequence[DeliveryRow]) -> MessageView:
+        name = self._database.name
+        views = [delivery_view(d, name(d.recipient) if d.recipient else row.address) for d in deliveries]
+        return MessageView(
+            id=row.id,
+            sender=name(row.sender),
+            to=row.address,
+            room=row.room,
+            kind=row.kind,
+            content=row.content,
+            accepted_at=row.accepted_at,
+            deliveries=tuple(sorted(views, key=lambda view: view.to)),
+        )
+
+    async def inbox(self, agent: str, *, limit: int = 10) -> InboxView:
+        database = self._reading()
+        rows = list(database.open.get(database.agent(agent).id, {}).values())
+        waiting = [row for row in rows if row.state == "accepted"]
+        return InboxView(
+            agent=agent,
+            waiting=len(waiting),
+            in_flight=len(rows) - len(waiting),
+            oldest_at=waiting[0].message.accepted_at if waiting else None,
+            first=tuple(self._view(row.message, [row]) for row in waiting[:limit]),
+        )
+
+    async def stats(self) -> dict[str, int]:
+        return dict(self._reading().stats())

@@ -1,0 +1,164 @@
+"""The rows of the memory database: the same columns as the SQL schema, changed in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from swarm.records import (
+    AgentPermissions,
+    AgentRecord,
+    Balance,
+    Content,
+    DeliveryState,
+    DeliveryView,
+    Desired,
+    Ended,
+    LedgerKind,
+    Task,
+    TaskState,
+)
+
+OPEN: Final = ("accepted", "dispatched")
+
+
+@dataclass(slots=True)
+class AgentRow:
+    id: str
+    name: str
+    created_at: int
+    updated_at: int
+    reserved: bool = False
+    planned: bool = True
+    version: str = ""
+    source: str = ""
+    parent: str | None = None
+    permissions: AgentPermissions = field(default_factory=AgentPermissions)
+    roles: tuple[str, ...] = ()
+    replicas: int = 1
+    balance: Balance = "room"
+    desired: Desired = "running"
+    status: str = "inactive"
+
+    def plan(self) -> tuple[Any, ...]:
+        """What the swarm file decides."""
+        return (
+            self.version,
+            self.source,
+            self.parent,
+            self.permissions,
+            self.roles,
+            self.replicas,
+            self.balance,
+        )
+
+
+@dataclass(slots=True)
+class MessageRow:
+    id: str
+    sender: str
+    address: str
+    room: str
+    kind: LedgerKind
+    content: Content
+    accepted_at: int
+    in_reply_to: str | None = None
+    expires_at: int | None = None
+    hops: int = 0
+    traceparent: str | None = None
+    deliveries: list[DeliveryRow] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class DeliveryRow:
+    seq: int
+    message: MessageRow
+    recipient: str | None
+    state: DeliveryState = "accepted"
+    attempts: int = 0
+    crashes: int = 0
+    reason: str | None = None
+    handled_at: int | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.state in OPEN
+
+
+@dataclass(slots=True)
+class TaskRow:
+    id: str
+    parent: str
+    child: str
+    goal: str
+    input: dict[str, Any]
+    max_attempts: int
+    created_at: int
+    updated_at: int
+    state: TaskState = "submitted"
+    attempts: int = 0
+    result: Content | None = None
+    error: str | None = None
+    progress: float | None = None
+    note: str | None = None
+    deadline: int | None = None
+    parent_task: str | None = None
+    hops: int = 0
+    traceparent: str | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.state in ("submitted", "working", "input-required")
+
+
+def agent_record(row: AgentRow, parent: str | None) -> AgentRecord:
+    return AgentRecord(
+        id=row.id,
+        name=row.name,
+        version=row.version,
+        source=row.source,
+        parent=parent,
+        permissions=row.permissions,
+        roles=row.roles,
+        replicas=row.replicas,
+        balance=row.balance,
+        desired=row.desired,
+        status="active" if row.status == "active" else "inactive",
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def task_value(row: TaskRow, parent: str, child: str) -> Task:
+    return Task(
+        id=row.id,
+        parent=parent,
+        child=child,
+        goal=row.goal,
+        state=row.state,
+        input=row.input,
+        attempts=row.attempts,
+        result=row.result,
+        error=row.error,
+        progress=row.progress,
+        note=row.note,
+        deadline=row.deadline,
+        parent_task=row.parent_task,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def delivery_view(row: DeliveryRow, to: str) -> DeliveryView:
+    return DeliveryView(to, row.state, row.attempts, row.reason, row.handled_at)
+
+
+def ended_value(row: DeliveryRow, sender: str, recipient: str) -> Ended:
+    return Ended(
+        delivery=row.seq,
+        id=row.message.id,
+        sender=sender,
+        recipient=recipient,
+        state="expired" if row.state == "expired" else "dead",
+        reason=row.reason or "",
+    )

@@ -1,0 +1,182 @@
+"""The store of one agent on a `MemoryDatabase`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from swarm.errors import StoreError
+from swarm.records import AgentRecord, Committed, Content, Memory, NewTask, Outgoing, Receipt, Task, Turn
+from swarm.stores.checks import check_id, check_outgoing, check_tasks, check_text, check_turn, to_json
+from swarm.stores.memory.database import MemoryDatabase
+from swarm.stores.memory.rows import AgentRow, DeliveryRow, agent_record
+
+
+class MemoryStore:
+    def __init__(self, database: MemoryDatabase, agent: str) -> None:
+        self.agent = agent
+        self._database = database
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"MemoryStore({self.agent!r})"
+
+    def _open(self) -> tuple[MemoryDatabase, AgentRow]:
+        if self._closed:
+            raise StoreError("The store is closed; open a new one.", reason="closed")
+        self._database.check_up()
+        row = self._database.names.get(self.agent)
+        if row is None or row.reserved or not row.planned:
+            raise StoreError(
+                "The database refuses this login; provision the agents again.", reason="login_refused"
+            )
+        return self._database, row
+
+    async def init(self) -> None:
+        self._open()
+
+    async def ping(self) -> None:
+        self._database.check_up()
+
+    async def close(self) -> None:
+        self._closed = True
+
+    # ── the ledger ────────────────────────────────────────────────────────────────────────────────
+    async def commit(self, turn: Turn) -> Committed:
+        check_turn(turn)
+        to_json("The turn", turn)  # refused before anything is written
+        database, me = self._open()
+        delivery = None
+        if turn.delivery is not None:
+            delivery = database.deliveries.get(turn.delivery)
+            if delivery is None or delivery.recipient != me.id:
+                raise StoreError(
+                    f"Delivery {turn.delivery} is not yours; the ledger has it under another recipient or not at all.",
+                    reason="not_yours",
+                )
+            if (refusal := self._refusal(delivery, turn)) is not None:
+                return refusal
+            self._handle(delivery)
+        database.remember(me, turn.memories)
+        receipts, dead = database.accept(me, turn.outgoing, strict=False)
+        recipients = [name for receipt in receipts for name in receipt.recipients]
+        if turn.outcome is not None and (name := self._end_task(turn)) is not None:
+            recipients.append(name)
+        return Committed("committed", tuple(dict.fromkeys(recipients)), tuple(dead))
+
+    def _refusal(self, delivery: DeliveryRow, turn: Turn) -> Committed | None:
+        if delivery.state == "handled":
+            return Committed("duplicate")
+        if not delivery.open or (delivery.message.kind == "task" and delivery.attempts != turn.attempt):
+            return Committed("stale")
+        key = (delivery.message.sender, delivery.message.room)
+        assert delivery.recipient is not None
+        for seq, other in self._database.open[delivery.recipient].items():
+            if seq >= delivery.seq:
+                break
+            if (other.message.sender, other.message.room) == key:
+                return Committed("out_of_order")
+        return None
+
+    def _handle(self, delivery: DeliveryRow) -> None:
+        delivery.state, delivery.handled_at = "handled", self._database.now()
+        self._database.close_delivery(delivery)
+
+    def _end_task(self, turn: Turn) -> str | None:
+        """The name of whoever gets the result. A task that is ended or not ours is left as it is."""
+        assert turn.outcome is not None
+        database, me = self._open()
+        task = database.tasks.get(turn.outcome.task.lower())
+        if task is None or task.child != me.id:
+            return None
+        for delivery in list(database.open.get(me.id, {}).values()):
+            if delivery.message.kind == "task" and delivery.message.id == task.id:
+                self._handle(delivery)
+        if not task.open:
+            return None
+        task.state, task.error, task.updated_at = turn.outcome.state, turn.outcome.error, database.now()
+        if turn.outcome.state == "completed":
+            task.result = turn.outcome.result or Content()
+        return database.send_result(task, me)
+
+    async def post(self, messages: Sequence[Outgoing]) -> list[Receipt]:
+        check_outgoing(messages)
+        to_json("The message", messages)
+        database, me = self._open()
+        return database.accept(me, messages, strict=True)[0]
+
+    async def resolve(self, address: str) -> tuple[str, ...]:
+        check_text("The address", address)
+        database, me = self._open()
+        names = tuple(row.name for row in database.addressed(me, address))
+        if not names and address not in ("all", "children"):
+            raise database.unknown(address)
+        return names
+
+    # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
+    async def delegate(self, tasks: Sequence[NewTask]) -> list[Task]:
+        check_tasks(tasks)
+        database, me = self._open()
+        return database.delegate(me, tasks)
+
+    async def get_tasks(self, ids: Sequence[str]) -> list[Task]:
+        database, me = self._open()
+        rows = [database.tasks.get(check_id("task", id)) for id in ids]
+        return [
+            database.task_value(row) for row in rows if row is not None and me.id in (row.parent, row.child)
+        ]
+
+    async def report(self, task: str, attempt: int, percent: float, note: str) -> bool:
+        check_text("The note", note)
+        database, me = self._open()
+        row = database.tasks.get(check_id("task", task))
+        if row is None or row.child != me.id or row.state != "working" or row.attempts != attempt:
+            return False
+        row.progress, row.note, row.updated_at = float(percent), note, database.now()
+        return True
+
+    # ── memory ────────────────────────────────────────────────────────────────────────────────────
+    async def create_memory(self, memory: Memory) -> None:
+        check_id("memory", memory.id)
+        to_json("The memory", memory)
+        database, me = self._open()
+        database.remember(me, [memory])
+
+    async def get_memories(
+        self, *, room: str | None = None, kind: str | None = None, limit: int = 32
+    ) -> list[Memory]:
+        found = sorted(self._matching(room, kind), key=lambda m: (m.created_at, m.id))
+        return copy.deepcopy(found[-limit:]) if limit > 0 else []
+
+    async def count_memories(self, *, room: str | None = None, kind: str | None = None) -> int:
+        return len(self._matching(room, kind))
+
+    def _matching(self, room: str | None, kind: str | None) -> list[Memory]:
+        check_text("The room or kind", room, kind)
+        database, me = self._open()
+        return [
+            m
+            for m in database.readable(me)
+            if (room is None or m.room == room) and (kind is None or m.kind == kind)
+        ]
+
+    # ── itself ────────────────────────────────────────────────────────────────────────────────────
+    async def get_character(self, id: str) -> dict[str, Any] | None:
+        database, _ = self._open()
+        versions = database.characters.get(check_id("character", id))
+        return copy.deepcopy(list(versions.values())[-1]) if versions else None
+
+    async def agents(self) -> list[AgentRecord]:
+        database, _ = self._open()
+        return directory(database)
+
+    async def set_status(self, status: Literal["active", "inactive"]) -> None:
+        database, me = self._open()
+        if me.status != status:
+            me.status, me.updated_at = status, database.now()
+
+
+def directory(database: MemoryDatabase) -> list[AgentRecord]:
+    rows = sorted((a for a in database.agents.values() if not a.reserved), key=lambda a: a.name)
+    return [agent_record(row, database.name(row.parent) if row.parent else None) for row in rows]
