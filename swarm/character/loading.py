@@ -106,6 +106,8 @@ async def read_document(
             return read_environment(os.environ if environ is None else environ)
         case "agent" if colon:
             return await _from_store(rest, store)
+    if not str(source) or "://" in str(source):  # another scheme, however much its end looks like a file's
+        raise unknown_source(source)
     path = Path(source)
     document = await asyncio.to_thread(read_path, path, allow_code=allow_code)
     if document is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import traceback
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ def read_path(path: Path, *, allow_code: bool) -> Mapping[str, Any] | None:
     except FileNotFoundError:
         raise CharacterError(f"There is no character file {path}{_near(path)}", reason="not_found") from None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
         raise CharacterError(f"Cannot read {path}: {error.strerror or error}.") from error
     if path.suffix == ".py":
         if not allow_code:

@@ -11,6 +11,7 @@ import asyncio
 import http.client
 import socket
 import ssl
+import threading
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -73,7 +74,10 @@ async def _follow(url: str, reach: Reach) -> dict[str, Any]:
         target = _split(url)
         answer = await _get(target, await _checked(target, reach), reach)
         if answer.status in _REDIRECTS and answer.location:
-            url = urljoin(url, answer.location)
+            try:
+                url = urljoin(url, answer.location)
+            except ValueError:
+                raise CharacterError(f"{shown(url)} redirects to what is not a URL.") from None
             continue
         if not 200 <= answer.status < 300:
             raise CharacterError(f"{shown(url)} answered {answer.status} {answer.reason}".rstrip() + ".")
@@ -141,7 +145,7 @@ class _Request:
     addresses: list[Address]
     reach: Reach
     sock: socket.socket | None = field(default=None, init=False)
-    aborted: bool = field(default=False, init=False)
+    aborted: threading.Event = field(default_factory=threading.Event, init=False)
 
     def run(self) -> _Answer:
         host, port = self.target.hostname or "", _port(self.target)
@@ -157,21 +161,21 @@ class _Request:
             if port == _PORTS[self.target.scheme]:
                 headers["Host"] = f"[{host}]" if ":" in host else host.encode("idna").decode()
             connection.request("GET", path, headers=headers)
-            response = connection.getresponse()
-            return _Answer(
-                response.status,
-                response.reason,
-                response.headers.get("Location", ""),
-                response.headers.get_content_type(),
-                _body(response, shown(self.target.geturl())) if 200 <= response.status < 300 else b"",
-            )
+            with connection.getresponse() as response:
+                return _Answer(
+                    response.status,
+                    response.reason,
+                    response.headers.get("Location", ""),
+                    response.headers.get_content_type(),
+                    _body(response, shown(self.target.geturl())) if 200 <= response.status < 300 else b"",
+                )
         finally:
             connection.close()
 
     def _connect(self, host: str, port: int) -> socket.socket:
         trouble: OSError | None = None
         for address in self.addresses:
-            if self.aborted:
+            if self.aborted.is_set():
                 break
             try:
                 raw = socket.create_connection((str(address), port), self.reach.timeout)
@@ -179,6 +183,9 @@ class _Request:
                 trouble = error
                 continue
             self.sock = raw
+            if self.aborted.is_set():
+                raw.close()
+                break
             if self.target.scheme == "https":
                 context = self.reach.tls or ssl.create_default_context()
                 # without the handshake, so that abort() reaches the socket while it is under way
@@ -193,7 +200,7 @@ class _Request:
         raise trouble or OSError("it has no address to connect to")
 
     def abort(self) -> None:
-        self.aborted = True
+        self.aborted.set()
         if self.sock is not None and self.sock.fileno() >= 0:
             with suppress(OSError):  # closed by the thread in between
                 # the plain shutdown: TLS's own would race with the thread that is reading
