@@ -8,7 +8,6 @@ import gc
 import importlib
 import logging
 import os
-import random
 import signal
 import sys
 import traceback
@@ -77,6 +76,6 @@ def _own_output(path: str) -> None:
 
 
 def _reseed() -> None:
-    random.seed()
+    """Python seeds its own `random` after a fork; numpy does not."""
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
