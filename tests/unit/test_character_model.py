@@ -201,3 +201,10 @@ def test_a_character_is_frozen_and_survives_pickle() -> None:
         character.name = "Other"  # type: ignore[misc]
     assert pickle.loads(pickle.dumps(character)) == character
     assert pickle.loads(pickle.dumps(character)).unsealed() == character.unsealed()
+
+
+def test_fault_19_one_name_gives_one_id_and_the_version_tells_two_characters_apart() -> None:
+    one, other = Character(name="Twin", bio="first"), Character(name="Twin", bio="second")
+    assert one.id == other.id
+    assert one.version != other.version
+    assert Character(name="Twin", bio="first", secrets={"K": "replica's own"}).version == one.version
