@@ -95,7 +95,8 @@ class NoAuthority(Refused):
 
 def near(word: str, known: Iterable[str]) -> str:
     """``; did you mean reader?`` or a full stop, to end a sentence about a word that is not known."""
-    close = get_close_matches(word.lower(), list(known), n=3, cutoff=0.6)
+    by_lower = {one.lower(): one for one in known}
+    close = [by_lower[one] for one in get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)]
     return f"; did you mean {' or '.join(close)}?" if close else "."
 
 

@@ -26,7 +26,7 @@ async def respond(turn: TurnInHand) -> None:
                 room=turn.message.room,
                 entity=turn.runtime.name,
                 content=turn.response,
-                created_at=max(int(time.time() * 1000), turn.message.received_at + 1),
+                created_at=int(time.time() * 1000),
             )
         )
 

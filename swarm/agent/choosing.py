@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from swarm.agent.containment import contained
 from swarm.agent.hand import TurnInHand
+from swarm.agent.models.choice import candidate, resolve
 from swarm.agent.models.choice import choose as choose_by_model
-from swarm.agent.models.choice import resolve
-from swarm.agent.models.types import Candidate, ChoiceRequest
+from swarm.agent.models.types import ChoiceRequest
 from swarm.agent.parameters import parameters_for
 from swarm.components import Action, ActionResult
 from swarm.errors import SwarmError, near
@@ -44,7 +44,7 @@ async def choose(turn: TurnInHand) -> None:
         if action is not None
     ]
     request = ChoiceRequest(
-        text=turn.message.text, candidates=tuple(_as_candidate(action) for action in candidates)
+        text=turn.message.text, candidates=tuple(candidate(action) for action in candidates)
     )
     try:
         reply = await choose_by_model(turn.runtime.models, request)
@@ -67,12 +67,14 @@ async def choose(turn: TurnInHand) -> None:
 def _named(turn: TurnInHand) -> Action | None:
     """The action that the message names outright. A program's `data.action` that names none is an error."""
     actions = turn.runtime.actions
-    candidates = [_as_candidate(action) for action in actions.values()]
+    candidates = [candidate(action) for action in actions.values()]
     wanted = turn.message.content.data.get("action")
     if isinstance(wanted, str):
         name = resolve(wanted, candidates)
         if name is None:
-            sentence = f"There is no action {wanted!r}{near(wanted.upper(), actions)} There are: {', '.join(actions)}."
+            sentence = (
+                f"There is no action {wanted!r}{near(wanted, actions)} There are: {', '.join(actions)}."
+            )
             turn.results.append(ActionResult(False, error=sentence, reason="unknown_action"))
         return actions[name] if name else None
     mark = _NAMED.match(turn.message.text)
@@ -91,18 +93,3 @@ async def _candidate(turn: TurnInHand, action: Action) -> Action | None:
         turn.runtime, "validate", action.name, action.validate, given, seconds=VALIDATE_SECONDS
     )
     return action if outcome.value else None
-
-
-def _as_candidate(action: Action) -> Candidate:
-    examples = tuple(text for example in action.examples for text in _texts(example))
-    return Candidate(action.name, action.description, tuple(action.similes), examples)
-
-
-def _texts(example: Any) -> list[str]:
-    """What a user says in an example: a plain text, or the first line of an elizaOS conversation."""
-    match example:
-        case str():
-            return [example]
-        case [{"content": {"text": str(text)}}, *_]:
-            return [text]
-    return []

@@ -16,8 +16,11 @@ class Parameters(NamedTuple):
 
 
 def parameters_for(action: Action, message: Message) -> Parameters:
-    """The action's declared parameters, filled from ``data`` (without ``action``)."""
-    given = {key: value for key, value in message.content.data.items() if key != "action"}
+    """The action's declared parameters, filled from a task's input, else from ``data`` (without ``action``)."""
+    brought = message.content.data
+    if message.task is not None:
+        brought = brought.get("input") or {}
+    given = {key: value for key, value in brought.items() if key != "action"}
     kind = action.parameters
     if kind is None:
         return Parameters(given)

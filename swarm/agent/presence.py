@@ -41,7 +41,6 @@ class Presence:
         self._mailbox = mailbox
         self._metrics = metrics
         self._called = asyncio.Event()
-        self._welcomed = asyncio.Event()
         self._beat_seconds = BEAT_SECONDS
         self.status: InstanceStatus = "ready"
 
@@ -54,21 +53,19 @@ class Presence:
             return
         self._called.set()
 
-    async def run(self) -> None:
-        """Hello now and at every roll call; a beat in between. Never ends by itself."""
+    async def run(self, welcomed: asyncio.Event) -> None:
+        """Hello now and at every roll call, a beat in between; sets `welcomed`. Never ends by itself."""
         self._called.set()
         while True:
             if self._called.is_set():
                 await self._say_hello()
+                welcomed.set()
             await self.beat()
             try:
                 async with asyncio.timeout(self._beat_seconds):
                     await self._called.wait()
             except TimeoutError:
                 continue
-
-    async def welcomed(self) -> None:
-        await self._welcomed.wait()
 
     async def _say_hello(self) -> None:
         """Until it is answered: a coordinator that is away will be back."""
@@ -88,7 +85,6 @@ class Presence:
                     self._subjects.up(self._spec.agent, "hello"), self._envelope(hello), timeout=HELLO_SECONDS
                 )
                 self._beat_seconds = read_body(reply, Welcome).beat_seconds
-                self._welcomed.set()
                 return
             except BusError as error:
                 log.info("no welcome yet: %s", error)

@@ -10,21 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
-from bus.bus import Bus, Incoming
 from bus.buses.nats import connect
 from bus.credentials import Credentials
 from bus.errors import BusError
-from bus.subjects import Subjects
-from swarm.agent.bell import BellRope
-from swarm.agent.mailbox import Mailbox
-from swarm.agent.presence import Presence
+from swarm.agent.instance import BAD_CONFIGURATION, DEPENDENCY_DOWN, Instance, Stop
 from swarm.agent.runtime import AgentRuntime
 from swarm.agent.spec import AgentSpec
 from swarm.character import load_character
@@ -33,12 +27,6 @@ from swarm.store import Store
 from swarm.telemetry import configure_logging
 
 log = logging.getLogger(__name__)
-
-DRAINED: Final = 0
-DEPENDENCY_DOWN: Final = 69
-FORCED: Final = 70
-RESTART: Final = 75
-BAD_CONFIGURATION: Final = 78
 
 
 def run(packed: bytes) -> int:
@@ -56,7 +44,7 @@ def run(packed: bytes) -> int:
 
 
 async def _live(spec: AgentSpec) -> int:
-    stop = _Stop()
+    stop = Stop()
     stop.listen()
     try:
         return await _serve(spec, stop)
@@ -77,7 +65,7 @@ def _exit_code(error: BaseException) -> int:
     return 1
 
 
-async def _serve(spec: AgentSpec, stop: _Stop) -> int:
+async def _serve(spec: AgentSpec, stop: Stop) -> int:
     source, folder = _where(spec)
     character = await load_character(source)
     bus = await connect(spec.bus_url, Credentials(name=spec.agent, jwt=spec.bus_jwt, seed=spec.bus_seed))
@@ -89,93 +77,12 @@ async def _serve(spec: AgentSpec, stop: _Stop) -> int:
         instance=spec.instance,
         folder=folder,
     )
-    code = DRAINED
     try:
-        async with asyncio.TaskGroup() as group:
-            subjects = Subjects(spec.swarm)
-            bell = BellRope(bus, subjects, spec.instance)
-            runtime.peers.connect(bus, subjects, bell)
-            await runtime.initialize()
-            mailbox = Mailbox(
-                runtime, bus, bell, group, rooms_at_once=spec.rooms_at_once, capacity=spec.capacity
-            )
-            presence = Presence(spec, bus, subjects, mailbox, runtime.metrics)
-
-            def receive(incoming: Incoming) -> None:
-                if incoming.envelope.kind == "control":
-                    presence.receive_control(incoming)
-                else:
-                    mailbox.receive(incoming)
-
-            await bus.subscribe(subjects.down(spec.agent, spec.instance), receive)
-            await bus.subscribe(subjects.all, receive)
-            owned = [group.create_task(bell.run()), group.create_task(presence.run())]
-            await _until_stopped_or_deaf(bus, stop)
-            if not stop.asked:
-                log.error("the connection to the bus is closed for good; start me again")
-                code = RESTART
-            await presence.say_draining()
-            drained = await _drain(mailbox, stop, spec.drain_seconds if stop.asked else 0.0)
-            code = code or (DRAINED if drained else FORCED)
-            for task in owned:
-                task.cancel()
-            await bell.ring()
-            await presence.say_goodbye()
+        return await Instance(spec, runtime, bus).run(stop)
     finally:
         await runtime.stop()
         with suppress(BusError):
             await bus.drain(2.0)
-    return code
-
-
-async def _drain(mailbox: Mailbox, stop: _Stop, seconds: float) -> bool:
-    """Drain to the deadline, or at once when hurried by a second signal."""
-    async with asyncio.TaskGroup() as group:
-        draining = group.create_task(mailbox.drain(seconds))
-        hurry = group.create_task(stop.hurry.wait())
-        await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
-        if not draining.done():
-            draining.cancel()
-            with suppress(asyncio.CancelledError):
-                await draining
-            await mailbox.drain(0.0)
-            hurry.cancel()
-            return False
-        hurry.cancel()
-        return draining.result()
-
-
-async def _until_stopped_or_deaf(bus: Bus, stop: _Stop) -> None:
-    async with asyncio.TaskGroup() as group:
-        waits = [group.create_task(bus.wait_closed()), group.create_task(stop.term.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-
-
-class _Stop:
-    """The signals: the first asks to drain, the second to hurry; the third kills as the system does."""
-
-    def __init__(self) -> None:
-        self.term = asyncio.Event()
-        self.hurry = asyncio.Event()
-
-    @property
-    def asked(self) -> bool:
-        return self.term.is_set()
-
-    def listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled)
-
-    def _signalled(self) -> None:
-        if not self.term.is_set():
-            self.term.set()
-            return
-        self.hurry.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().remove_signal_handler(number)
 
 
 def _where(spec: AgentSpec) -> tuple[str, Path | None]:

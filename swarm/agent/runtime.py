@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +18,8 @@ from swarm.agent.events import Events
 from swarm.agent.hand import MessageResult, Say, current_turn, say_nothing
 from swarm.agent.lifecycle import Lifecycle, Phase
 from swarm.agent.metrics import Metrics
-from swarm.agent.models.local import PlainPersona, register_local
 from swarm.agent.models.registry import ModelRegistry, Registration
+from swarm.agent.models.setup import Close, register_models
 from swarm.agent.peers import Peers
 from swarm.agent.plugins import in_order, resolve_plugins
 from swarm.agent.registry import Registry
@@ -70,6 +71,7 @@ class AgentRuntime:
         self._folder = folder
         self._services = Services(self)
         self._begun: list[Plugin] = []
+        self._closers: list[Close] = []
         self._background: set[asyncio.Task[None]] = set()
         self._initializing = asyncio.Lock()
         self._changes: list[tuple[Phase, Phase, int]] = []
@@ -161,6 +163,9 @@ class AgentRuntime:
             await self._hook(plugin, "stop", {"runtime": self})
         self._begun.clear()
         await self._services.stop_all()
+        for close in self._closers:
+            with suppress(Exception):
+                await close()
         try:
             async with asyncio.timeout(HOOK_STOP_SECONDS):
                 if mark_inactive:
@@ -170,7 +175,12 @@ class AgentRuntime:
             self.log.warning("the store did not close well: %s", error)
 
     async def _load_plugins(self) -> None:
-        self._register_local_model()
+        self._closers = register_models(
+            self.models,
+            self.character,
+            self.get_setting,
+            lambda: [action.name.lower().replace("_", " ") for action in self.actions.values()],
+        )
         found = resolve_plugins(self.character.plugins, self._given, self._folder)
         for plugin in in_order(found):
             await self.register_plugin(plugin)
@@ -219,21 +229,6 @@ class AgentRuntime:
                 await call_handler(handler, given)
         except Exception as error:
             self.log.warning("plugin %s: %s failed: %s: %s", plugin.name, name, type(error).__name__, error)
-
-    def _register_local_model(self) -> None:
-        persona = PlainPersona(
-            name=self.character.name,
-            topics=tuple(self.character.topics),
-            message_examples=tuple(
-                tuple((line.speaker, line.text) for line in talk) for talk in self.character.conversations
-            ),
-        )
-        register_local(
-            self.models,
-            persona,
-            abilities=lambda: [action.name.lower().replace("_", " ") for action in self.actions.values()],
-            embedding=bool(self.get_setting("localEmbedding", False)),
-        )
 
     async def _to(self, phase: Phase) -> None:
         self.lifecycle.to(phase)
