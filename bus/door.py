@@ -102,4 +102,4 @@ def inbox_to_answer(subject: str, reply: str | None) -> str | None:
     match subject.split("."):
         case [_, "up" | "ctl", sender, *_] | [_, "node", sender, "up", *_]:
             owner = sender
-    return owner if is_inbox_of(owner, reply) else None
+    return owner if owner and is_inbox_of(owner, reply) else None

@@ -67,7 +67,7 @@ async def connect(
                 await bus._open(tls)
             return bus
         except (OSError, NatsError) as error:  # TimeoutError is an OSError
-            bus._client.abandon()
+            await bus._client.abandon()
             if "authorization violation" in str(error).lower():
                 raise Refused(
                     f"The bus at {_shown(servers)} refused the credentials of {bus.name}; "
@@ -84,7 +84,7 @@ async def connect(
             await asyncio.sleep(min(left, wait * random.uniform(0.5, 1)))  # noqa: S311
             wait = min(LONGEST_WAIT, wait * 2)
         except BaseException:
-            bus._client.abandon()
+            await bus._client.abandon()
             raise
 
 
@@ -194,7 +194,7 @@ class NatsBus:
             async with asyncio.timeout(2):
                 await self._client.close()
         except (TimeoutError, OSError):
-            self._client.abandon()
+            await self._client.abandon()
         finally:
             self._end()
 
@@ -264,6 +264,7 @@ class NatsBus:
             log.debug("%s: %s: %s", self.name, type(error).__name__, error)
 
     async def _on_disconnected(self) -> None:
+        self._client.fail_flushes()
         self._attempts = 0
         self._refusals = 0
         if self._closing or not self._link.up:
@@ -281,6 +282,7 @@ class NatsBus:
     async def _on_closed(self) -> None:
         if not self._closing and not self._first:
             log.error("%s is off the bus for good: %s.", self.name, self._client.last_error or "closed")
+        self._client.fail_flushes()
         self._end()
 
     def _violation(self, text: str) -> None:

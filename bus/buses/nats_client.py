@@ -15,11 +15,13 @@ What differs from the stock client, and why:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from nats.aio.client import Client, Srv
+from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 from nats.errors import ProtocolError
@@ -126,15 +128,39 @@ class LeanClient(Client):
         """Make the reconnection that is under way end, and the client close, at its next step."""
         self._server_pool.clear()
 
-    def abandon(self) -> None:
+    def fail_flushes(self) -> None:
+        """Whoever waits for a PONG of the connection that was lost need not wait for the timeout."""
+        pongs, self._pongs = self._pongs, []
+        for future in pongs:
+            if not future.done():
+                future.set_exception(ConnectionError("the connection was lost"))
+                future.exception()  # a PING of the interval has nobody who would look
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """As stock, but a socket that breaks meanwhile does not keep the callbacks from being called."""
+        try:
+            await super()._close(status, do_cbs)
+        except OSError:
+            if isinstance(self._transport, _BoundedTransport):
+                self._transport.abort()
+            if do_cbs and self._closed_cb is not None:
+                await self._closed_cb()
+
+    async def abandon(self) -> None:
         """Let go of the socket now, whatever is still to be sent."""
         if isinstance(self._transport, _BoundedTransport):
             self._transport.abort()
+            with contextlib.suppress(OSError):
+                await self._transport.wait_closed()
 
     async def _connect_to_server(self, s: Srv) -> None:
-        if not self._transport and s.uri.scheme not in ("ws", "wss"):
+        if s.uri.scheme in ("ws", "wss"):
+            await super()._connect_to_server(s)
+            return
+        s.last_attempt = time.monotonic()
+        if not isinstance(self._transport, _BoundedTransport):
             self._transport = _BoundedTransport()  # type: ignore[no-untyped-call]
-        await super()._connect_to_server(s)
+        await self._transport.connect(s.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
 
 
 class _BoundedTransport(TcpTransport):
@@ -150,6 +176,10 @@ class _BoundedTransport(TcpTransport):
                 await super().wait_closed()  # type: ignore[no-untyped-call]
         except TimeoutError:
             self.abort()
+
+    async def connect(self, uri: Any, buffer_size: int, connect_timeout: int) -> None:
+        self.abort()  # a handshake that failed has left its socket
+        await super().connect(uri, buffer_size, connect_timeout)
 
     def abort(self) -> None:
         if self._bare_io_writer is not None:
@@ -168,7 +198,7 @@ class _LeanParser(Parser):
                 if buf.startswith(b"MSG ", at):
                     fields = bytes(buf[at + 4 : end]).split()
                     start = end + 2
-                    stop = start + int(fields[-1])
+                    stop = start + _size(fields[-1])
                     if len(buf) < stop + 2:
                         break
                     at = stop + 2
@@ -176,12 +206,13 @@ class _LeanParser(Parser):
                     client.receive(int(fields[1]), fields[0], reply, bytes(buf[start:stop]), "")
                 elif buf.startswith(b"HMSG ", at):
                     fields = bytes(buf[at + 5 : end]).split()
-                    body = end + 2 + int(fields[-2])
-                    stop = end + 2 + int(fields[-1])
+                    body = end + 2 + _size(fields[-2])
+                    stop = end + 2 + _size(fields[-1])
                     if len(buf) < stop + 2:
                         break
                     at = stop + 2
-                    status = bytes(buf[end + 10 : end + 14]).strip().decode("ascii", "replace")
+                    headers = bytes(buf[end + 2 : body])  # b"NATS/1.0 503\r\n…" or b"NATS/1.0\r\n…"
+                    status = headers.partition(b"\r\n")[0][9:12].decode("ascii", "replace")
                     reply = fields[2] if len(fields) == 5 else b""
                     client.receive(int(fields[1]), fields[0], reply, bytes(buf[body:stop]), status)
                 else:
@@ -212,3 +243,9 @@ class _LeanParser(Parser):
                 await client._process_info(json.loads(line[5:]))
             case _:
                 raise ProtocolError("nats: unknown protocol")
+
+
+def _size(field: bytes) -> int:
+    if not field.isdigit():
+        raise ProtocolError("nats: a size that is none")
+    return int(field)

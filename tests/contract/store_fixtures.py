@@ -1,0 +1,183 @@
+"""A Postgres for a test session, and a world of agents on any implementation of the store.
+
+Import what you need into a conftest: `postgres_url` (one server a session and worker), `world` (both
+implementations in turn), `postgres_world`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded.postgres import EmbeddedPostgres
+from swarm.ids import new_id, string_to_uuid
+from swarm.ledger import Ledger
+from swarm.records import AgentPermissions, AgentPlan, Content, Dispatch, Memory, NewTask, Outgoing
+from swarm.store import Store
+from swarm.stores.memory import MemoryDatabase, MemoryStore
+from swarm.stores.postgres import PostgresLedger, PostgresStore, agent_url
+
+CONTROL = AgentPermissions(create_children=True, control_children=True)
+
+
+def plan(name: str, **changes: object) -> AgentPlan:
+    base: dict[str, object] = {"id": string_to_uuid(name), "character": {"name": name}, "version": "1"}
+    return AgentPlan(name=name, **(base | changes))  # type: ignore[arg-type]
+
+
+FAMILY = (
+    plan("boss", permissions=CONTROL),
+    plan("reader", parent="boss", roles=("summarise", "read")),
+    plan(
+        "writer",
+        parent="boss",
+        roles=("summarise",),
+        permissions=AgentPermissions(access_parent_memory=False),
+    ),
+    plan("stranger"),
+)
+
+
+def message(to: str, text: str = "hello", *, room: str = "lobby", **rest: object) -> Outgoing:
+    return Outgoing(id=new_id(), to=to, room=room, content=Content(text), **rest)  # type: ignore[arg-type]
+
+
+def memory(text: str, *, room: str = "lobby", **rest: object) -> Memory:
+    return Memory(id=new_id(), room=room, entity="somebody", content=Content(text), **rest)  # type: ignore[arg-type]
+
+
+def task(child: str, goal: str = "read it", **rest: object) -> NewTask:
+    return NewTask(id=new_id(), child=child, goal=goal, **rest)  # type: ignore[arg-type]
+
+
+def now() -> int:
+    return int(time.time() * 1000)
+
+
+class World:
+    """A provisioned swarm. `ledger` holds the lease; more ledgers and stores are opened here and closed with it."""
+
+    ledger: Ledger
+
+    def __init__(self) -> None:
+        self._opened: list[Store | Ledger] = []
+        self._stores: dict[str, Store] = {}
+
+    async def begin(self) -> None:
+        self.ledger = self.another_ledger()
+        await self.ledger.init()
+        await self.provision(*FAMILY)
+        assert await self.ledger.take_lease("test", 600.0) == 1
+
+    async def provision(self, *plans: AgentPlan) -> None:
+        await self.ledger.provision(plans, {p.name: self.password(p.name) for p in plans})
+
+    @staticmethod
+    def password(name: str) -> str:
+        return f"password of {name}"
+
+    def store(self, name: str) -> Store:
+        """The one store of this agent."""
+        if name not in self._stores:
+            self._stores[name] = self.another_store(name)
+        return self._stores[name]
+
+    def another_store(self, name: str) -> Store:
+        """As a second instance of the agent has."""
+        store = self._open_store(name)
+        self._opened.append(store)
+        return store
+
+    def another_ledger(self) -> Ledger:
+        ledger = self._open_ledger()
+        self._opened.append(ledger)
+        return ledger
+
+    def _open_store(self, name: str) -> Store:
+        raise NotImplementedError
+
+    def _open_ledger(self) -> Ledger:
+        raise NotImplementedError
+
+    async def end(self) -> None:
+        for opened in self._opened:
+            await opened.close()
+
+    async def claim(self, agent: str, most: int = 100) -> list[Dispatch]:
+        return await self.ledger.claim({agent: most})
+
+    async def claim_texts(self, agent: str) -> list[str]:
+        return [d.content.text for d in await self.claim(agent)]
+
+
+class MemoryWorld(World):
+    def __init__(self) -> None:
+        super().__init__()
+        self.database = MemoryDatabase()
+
+    def _open_store(self, name: str) -> MemoryStore:
+        return self.database.store(name)
+
+    def _open_ledger(self) -> Ledger:
+        return self.database.ledger()
+
+
+class PostgresWorld(World):
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self.swarm = "test_" + secrets.token_hex(6)
+
+    def agent_url(self, name: str) -> str:
+        return agent_url(self.url, self.swarm, string_to_uuid(name), self.password(name))
+
+    def _open_store(self, name: str) -> PostgresStore:
+        return PostgresStore(self.agent_url(name), self.swarm, name, string_to_uuid(name))
+
+    def _open_ledger(self) -> PostgresLedger:
+        return PostgresLedger(self.url, self.swarm)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    folder: Path = tmp_path_factory.mktemp("postgres")
+    server = EmbeddedPostgres(folder, settings={"max_connections": "100"})
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(server.start())
+        yield server
+    finally:
+        loop.run_until_complete(server.stop())
+        loop.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: EmbeddedPostgres) -> str:
+    return postgres_server.url
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    made: World = MemoryWorld()
+    if request.param == "postgres":
+        made = PostgresWorld(request.getfixturevalue("postgres_url"))
+    try:
+        await made.begin()
+        yield made
+    finally:
+        await made.end()
+
+
+@pytest.fixture
+async def postgres_world(postgres_url: str) -> AsyncIterator[PostgresWorld]:
+    made = PostgresWorld(postgres_url)
+    try:
+        await made.begin()
+        yield made
+    finally:
+        await made.end()
