@@ -32,7 +32,7 @@ async def asks_for_news(message: Message) -> bool:
 @plugin.action("NOTE_NEWS", description="Notes an announcement as news.", validate=is_announcement)
 async def note_news(message: Message, runtime: AgentRuntime) -> ActionResult:
     """The news is written when the turn commits, so a second run of the turn notes nothing twice."""
-    told = {"from": message.sender, "text": message.text, **_report(message)}
+    told = {"from": message.sender, "at": message.received_at, "text": message.text, **_report(message)}
     await runtime.remember(message.text, kind=NEWS, data=told)
     log.info("news from %s: %s", message.sender, message.text)
     return ActionResult(True, text=f"Noted, from {message.sender}: {message.text}")
@@ -49,7 +49,7 @@ async def whats_new(runtime: AgentRuntime) -> ActionResult:
     news = [one.content.data for one in await runtime.adapter.get_memories(kind=NEWS, limit=TOLD_AT_ONCE)]
     if not news:
         return ActionResult(True, text="Nothing has been announced yet.", data={"news": []})
-    news.reverse()
+    news.sort(key=lambda one: -one["at"])
     return ActionResult(
         True, text="\n".join(f"{one['from']}: {one['text']}" for one in news), data={"news": news}
     )

@@ -106,7 +106,9 @@ def telling_sentences(
         words = list(words_of(sentence))
         mean = sum(weight.get(word, 0) for word in words) / (total * max(len(words), 4))
         candidates.append((mean + 1.0 / (1 + index), index, sentence))
-    best = sorted(candidates, key=lambda one: (-one[0], one[1]))[:SENTENCES]
+    # A comment that starts small is a remark on its line; it speaks for the file only if nothing else does.
+    whole = [one for one in candidates if not one[2][0].islower()]
+    best = sorted(whole or candidates, key=lambda one: (-one[0], one[1]))[:SENTENCES]
     return [sentence for _, _, sentence in sorted(best, key=lambda one: one[1])]
 
 

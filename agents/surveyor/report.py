@@ -184,7 +184,11 @@ def _file(one: Finding) -> Iterator[str]:
     sentences = one.reading.get("sentences", ())
     if sentences:
         by = one.reading.get("by", "local")
-        yield "> " + escaped(" ".join(sentences)) + ("\n" if by == "local" else f" (by {escaped(by)})\n")
+        yield (
+            "> "
+            + escaped(" ".join(_ended(one) for one in sentences))
+            + ("\n" if by == "local" else f" (by {escaped(by)})\n")
+        )
     parts = outline(one.reading)
     if parts:
         yield f"- {parts}"
@@ -212,11 +216,19 @@ def outline(reading: Mapping[str, Any]) -> str:
         if kind == "method" or shown >= PARTS_SHOWN:
             continue
         shown += 1
-        detail = f"{methods[name]} methods" if kind == "class" and methods[name] else part.get("detail", "")
+        detail = (
+            f"{methods[name]} method{'s'[: methods[name] > 1]}"
+            if kind == "class" and methods[name]
+            else part.get("detail", "")
+        )
         groups[kind].append(code(name) + (f" ({escaped(detail)})" if detail else ""))
     total = int(reading.get("parts_total", 0)) - sum(methods.values())
     more = f" … and {total - shown:,} more" if total > shown else ""
     return "; ".join(f"{_plural(kind)}: {', '.join(names)}" for kind, names in groups.items()) + more
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "!", "?", ":", "…", '"', ")")) else f"{sentence}."
 
 
 def _plural(kind: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from swarm import AgentRuntime, load_character
@@ -29,12 +30,12 @@ async def live(name: str) -> AgentRuntime:
     return runtime
 
 
-async def say(runtime: AgentRuntime, text: str, kind: str = "ask", **data: str) -> Content:
+async def say(runtime: AgentRuntime, text: str, kind: str = "ask", at: int = 1, **data: str) -> Content:
     message = Message(
-        id=new_id(), sender="surveyor", room="hall", kind=kind, content=Content(text, data), received_at=1
+        id=new_id(), sender="surveyor", room="hall", kind=kind, content=Content(text, data), received_at=at
     )
     result = await runtime.process_message(message)
-    return result.response or Content()
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(result.response or Content()), type=Content)
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -53,8 +54,8 @@ def test_the_swarm_file_names_every_folder_of_the_gallery() -> None:
 async def test_the_herald_tells_what_was_announced_the_latest_first() -> None:
     herald = await live("herald")
     assert (await say(herald, "what's new?")).text == "Nothing has been announced yet."
-    await say(herald, "12 files surveyed.", "announce", report="/tmp/a.md")
-    await say(herald, "13 files surveyed.", "announce", report="/tmp/b.md")
+    await say(herald, "12 files surveyed.", "announce", 1, report="/tmp/a.md")
+    await say(herald, "13 files surveyed.", "announce", 2, report="/tmp/b.md")
     answer = await say(herald, "what's new?")
     assert answer.text == "surveyor: 13 files surveyed.\nsurveyor: 12 files surveyed."
     assert [news["report"] for news in answer.data["news"]] == ["/tmp/b.md", "/tmp/a.md"]
