@@ -162,10 +162,14 @@ def postgres_url(postgres_server: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture(params=["memory", "postgres"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    made: World = MemoryWorld()
-    if request.param == "postgres":
-        made = PostgresWorld(request.getfixturevalue("postgres_url"))
+def world_url(request: pytest.FixtureRequest) -> str | None:
+    """None for memory. Not async: the server starts in a loop of its own."""
+    return request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+
+
+@pytest.fixture
+async def world(world_url: str | None) -> AsyncIterator[World]:
+    made: World = MemoryWorld() if world_url is None else PostgresWorld(world_url)
     try:
         await made.begin()
         yield made

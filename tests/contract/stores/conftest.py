@@ -1,3 +1,3 @@
-from tests.contract.store_fixtures import postgres_server, postgres_url, postgres_world, world
+from tests.contract.store_fixtures import postgres_server, postgres_url, postgres_world, world, world_url
 
-__all__ = ["postgres_server", "postgres_url", "postgres_world", "world"]
+__all__ = ["postgres_server", "postgres_url", "postgres_world", "world", "world_url"]
