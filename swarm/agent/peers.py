@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -163,7 +164,7 @@ class Peers:
 
         async def give_more() -> list[Task]:
             """Fill the places; returns the tasks that had ended before, in an earlier run of this turn."""
-            batch = [job for job, _ in zip(waiting, range(in_flight - len(open_)), strict=False)]
+            batch = list(islice(waiting, in_flight - len(open_)))
             over: list[Task] = []
             for handle in await self._delegate(child, batch) if batch else ():
                 if handle.task.state in TERMINAL_TASK_STATES:
