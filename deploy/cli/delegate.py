@@ -1,0 +1,64 @@
+"""`swarm delegate`: a task for an agent."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from deploy.cli.frame import UsageMistake, add_common, positive, with_swarm
+from deploy.cli.output import put_json
+
+WITHOUT_DEADLINE = 3600.0
+
+
+def add(parser: ArgumentParser) -> None:
+    add_common(parser)
+    parser.add_argument("agent")
+    parser.add_argument("goal")
+    parser.add_argument("--as", dest="parent", metavar="PARENT", help="the authority (default: the operator)")
+    parser.add_argument("--input", metavar="JSON", help="an object, or @FILE that holds one")
+    parser.add_argument("--deadline", type=positive, metavar="S", help="seconds after which it has failed")
+    parser.add_argument("--wait", action="store_true", help="until it has ended")
+
+
+def run(args: Namespace) -> int:
+    given = _input(args.input)
+    wait = (args.deadline + 5.0 if args.deadline else WITHOUT_DEADLINE) if args.wait else None
+    task = with_swarm(
+        args,
+        lambda swarm: swarm.delegate(
+            args.agent, args.goal, parent=args.parent, input=given, deadline=args.deadline, wait=wait
+        ),
+    )
+    put_task(task, args.json)
+    return 1 if task["state"] in ("failed", "rejected", "canceled") else 0
+
+
+def put_task(task: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        put_json(task)
+        return
+    print(f"{task['id']}  {task['state']}  attempt {task['attempts']}")
+    if task["error"]:
+        print(task["error"])
+    if task["result"]:
+        print(task["result"]["text"])
+
+
+def _input(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageMistake(f"--input: {text[1:]} cannot be read ({error}).") from error
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UsageMistake(f"--input is not JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise UsageMistake('--input must be a JSON object, such as \'{"path": "README.md"}\'.')
+    return value

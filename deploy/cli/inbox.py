@@ -1,0 +1,25 @@
+"""`swarm inbox`: an agent's offline queue."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from deploy.cli.frame import add_common, with_swarm
+from deploy.cli.output import ago, put_json, put_table
+
+
+def add(parser: ArgumentParser) -> None:
+    add_common(parser)
+    parser.add_argument("agent")
+
+
+def run(args: Namespace) -> int:
+    inbox = with_swarm(args, lambda swarm: swarm.inbox(args.agent))
+    if args.json:
+        put_json(inbox)
+        return 0
+    oldest = f", the oldest for {ago(inbox['oldest_at'])}" if inbox["oldest_at"] else ""
+    print(f"{inbox['agent']}: {inbox['waiting']} waiting{oldest}; {inbox['in_flight']} in hand")
+    if inbox["first"]:
+        put_table(inbox["first"], ("id", "from", "room", "kind", "text"))
+    return 0

@@ -1,0 +1,29 @@
+"""`swarm ps`: what runs."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from deploy.cli.frame import add_common, with_swarm
+from deploy.cli.output import put_json, put_table
+
+COLUMNS = ("name", "instance", "status", "node", "pid", "inbox", "in_flight", "restarts", "rss_mb", "version")
+
+
+def add(parser: ArgumentParser) -> None:
+    add_common(parser)
+    parser.add_argument("-a", "--all", action="store_true", help="also agents that were stopped")
+
+
+def run(args: Namespace) -> int:
+    rows = with_swarm(args, lambda swarm: swarm.ps())
+    if not args.all:
+        rows = [row for row in rows if row["instance"] or row["reason"] != "stopped"]
+    if args.json:
+        put_json(rows)
+        return 0
+    put_table(rows, COLUMNS)
+    for row in rows:
+        if row["status"] == "quarantined":
+            print(f"\n{row['name']}/{row['instance']} is quarantined: {row['reason']}")
+    return 0

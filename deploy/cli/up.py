@@ -1,0 +1,202 @@
+"""`swarm up`: start what swarm.toml names; while it runs, converge on the edited file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import Any
+
+from deploy.cli.frame import add_common
+from deploy.cli.output import put_json
+from deploy.logview import LogView, follow
+from deploy.processes import ProcessId, open_log
+from deploy.provision import Plan, load_plan, provision
+from deploy.readiness import wait_ready
+from deploy.slot import last_line
+from deploy.supervisor import ALREADY_RUNS, AlreadyRuns, Supervisor, is_locked
+from swarm.errors import SwarmError, UsageError
+from swarm.project import Project, RunState
+
+START_SECONDS = 300.0
+"""Beyond this a detached start is given up; the supervisor bounds its own steps more tightly."""
+
+
+def add(parser: ArgumentParser) -> None:
+    add_common(parser)
+    parser.add_argument("-d", "--detach", action="store_true", help="return when all are ready")
+
+
+def run(args: Namespace) -> int:
+    project = Project.find(args.file)
+    plan = asyncio.run(load_plan(project))  # before anything is touched
+    project.prepare()
+    began = time.monotonic()
+
+    def say(what: str, missing: list[str], changes: list[str] | None = None) -> None:
+        _say(project, plan, what, missing, changes, time.monotonic() - began, args.json)
+
+    if not is_locked(project):
+        try:
+            return _detached(project, say) if args.detach else _attached(project, plan, say)
+        except AlreadyRuns:
+            pass  # somebody was faster: converge on the same file
+    return asyncio.run(_converge(project, plan, say))
+
+
+# ── here ──────────────────────────────────────────────────────────────────────────────────────────
+def _attached(project: Project, plan: Plan, say: Callable[[str, list[str]], None]) -> int:
+    """Stay, with everybody's logs on stderr, until told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+
+    async def serve() -> int:
+        view = LogView(project)
+        view.skip()
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(follow(view, sys.stderr))
+            supervisor = Supervisor(project, plan, lambda missing: say("started", missing))
+            try:
+                return await supervisor.run()
+            finally:
+                following.cancel()
+
+    return asyncio.run(serve())
+
+
+# ── detached ──────────────────────────────────────────────────────────────────────────────────────
+def _detached(project: Project, say: Callable[[str, list[str]], None]) -> int:
+    """Start a supervisor in a session of its own and wait until it says that all is ready."""
+    log_file = project.log_of("supervisor")
+    with open_log(log_file) as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "deploy.supervisor", str(project.file)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=project.folder,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+    try:
+        state = _wait_for_state(project, child)
+    except KeyboardInterrupt:
+        child.send_signal(signal.SIGTERM)
+        child.wait()
+        raise
+    if state is None:
+        if child.returncode == ALREADY_RUNS:
+            raise AlreadyRuns("another was faster")
+        raise SwarmError(f"The swarm could not start: {last_line(log_file)}; see {log_file}.")
+    say("started", list(state.report))
+    return 1 if state.report else 0
+
+
+def _wait_for_state(project: Project, child: subprocess.Popen[bytes]) -> RunState | None:
+    """The supervisor's state once it is ready; None when it ended before."""
+    until = time.monotonic() + START_SECONDS
+    last: RunState | None = None
+    while time.monotonic() < until:
+        state = project.state()
+        if state is not None and state.supervisor.pid == child.pid:
+            last = state
+        if last is not None and last.ready:
+            return last
+        if child.poll() is not None:
+            return None
+        time.sleep(0.02)
+    child.send_signal(signal.SIGTERM)
+    child.wait()
+    raise SwarmError(f"The swarm was not up within {START_SECONDS:g} s; see {project.log_of('supervisor')}.")
+
+
+# ── again ─────────────────────────────────────────────────────────────────────────────────────────
+async def _converge(project: Project, plan: Plan, say: Callable[..., None]) -> int:
+    """Another `swarm up` runs: make its registry and its processes agree with the file as it is now."""
+    from bus.credentials import read_secret
+    from swarm.client import Swarm
+
+    state = await _running_state(project)
+    _refuse_what_needs_a_restart(plan, state)
+    store_url = read_secret(project.home / "secrets" / "store_url").strip()
+    changes = await provision(project, plan, store_url)
+    async with Swarm.connect(project) as swarm:
+        await swarm.converge()
+        missing = await wait_ready(swarm, project, plan.agents)
+    say("converged", missing, changes)
+    return 1 if missing else 0
+
+
+async def _running_state(project: Project) -> RunState:
+    """The state of the supervisor that holds the lock, once it has started its servers."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_SECONDS):
+            while is_locked(project):
+                state = project.state()
+                if state is not None and state.ready and _alive(state):
+                    return state
+                await asyncio.sleep(0.05)
+    raise SwarmError(
+        f"The swarm that was starting in {project.folder} did not come up; run `swarm up` again, "
+        f"or see {project.log_of('supervisor')}."
+    )
+
+
+def _alive(state: RunState) -> bool:
+    return ProcessId(state.supervisor.pid, state.supervisor.started).alive()
+
+
+def _refuse_what_needs_a_restart(plan: Plan, state: RunState) -> None:
+    from deploy.supervisor import without_user
+
+    config = plan.config
+    changed = (
+        [f"swarm.name ({state.swarm} → {config.swarm.name})"] if config.swarm.name != state.swarm else []
+    )
+    if config.bus.url is not None and config.bus.url != state.bus_url:
+        changed.append("bus.url")
+    if config.store.url is not None and without_user(config.store.url) != state.store_url:
+        changed.append("store.url")
+    if changed:
+        raise UsageError(f"{', '.join(changed)} cannot change while the swarm runs; run `swarm down` first.")
+
+
+def _say(
+    project: Project,
+    plan: Plan,
+    what: str,
+    missing: list[str],
+    changes: list[str] | None,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    if as_json:
+        answer: dict[str, Any] = {
+            "swarm": plan.config.swarm.name,
+            "status": "ready" if not missing else "incomplete",
+            "agents": len(plan.agents),
+            "instances": plan.instances,
+            "missing": missing,
+            "seconds": round(seconds, 2),
+        }
+        put_json(answer if changes is None else answer | {"changes": changes})
+        sys.stdout.flush()
+        return
+    for change in changes or ():
+        print(change)
+    if changes == []:
+        print("nothing has changed")
+    if not missing:
+        print(f"{plan.config.swarm.name} is ready: {plan.instances} instances of {len(plan.agents)} agents "
+              f"({seconds:.1f} s)")  # fmt: skip
+    sys.stdout.flush()
+    for sentence in missing:
+        print(f"swarm: {sentence}", file=sys.stderr)
+    if missing:
+        print(f"swarm: {plan.config.swarm.name} runs, but not all of it is ready", file=sys.stderr)

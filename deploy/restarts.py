@@ -1,0 +1,45 @@
+"""How often something that dies may be started again: a budget, as plain data and without a clock of its own.
+
+Backoff doubles from 0.5 to 30 s with jitter and begins anew after 60 s of health. Five crashes within 60 s
+exhaust the budget: the process is *quarantined*, which is the end of restarting until somebody resumes it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Final
+
+FIRST_WAIT: Final = 0.5
+LONGEST_WAIT: Final = 30.0
+HEALTHY_SECONDS: Final = 60.0
+CRASHES: Final = 5
+WINDOW_SECONDS: Final = 60.0
+
+
+class RestartBudget:
+    """Times are seconds of one monotonic clock."""
+
+    def __init__(self, chance: random.Random | None = None) -> None:
+        self._chance = chance or random.Random()  # noqa: S311 - jitter needs no secrecy
+        self._crashes: deque[float] = deque(maxlen=CRASHES)
+        self._wait = FIRST_WAIT
+
+    def ended(self, began: float, now: float, *, crashed: bool = True) -> float:
+        """Something that ran from `began` to `now` is gone: how many seconds to wait before the next start."""
+        if now - began >= HEALTHY_SECONDS:
+            self.forgive()
+        if crashed:
+            self._crashes.append(now)
+        wait = self._wait
+        self._wait = min(LONGEST_WAIT, wait * 2)
+        return wait * self._chance.uniform(0.75, 1.25)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last five crashes lie within 60 s."""
+        return len(self._crashes) == CRASHES and self._crashes[-1] - self._crashes[0] <= WINDOW_SECONDS
+
+    def forgive(self) -> None:
+        self._crashes.clear()
+        self._wait = FIRST_WAIT

@@ -1,0 +1,249 @@
+"""A swarm from outside: what an operator, a script or a gateway says to it.
+
+    async with Swarm.connect() as swarm:
+        answer = await swarm.ask("reader", "What is in README.md?")
+
+Everything goes through the coordinator on ``ctl.<operator>.<verb>``; no method waits without a bound. Errors
+are those of the bus (NobodyThere, TooLate, Refused, Failed) and NotRunning when there is no swarm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from bus.bus import Bus
+from bus.envelope import Envelope, pack, read_body
+from bus.errors import Disconnected, NobodyThere, Refused, TooLate
+from bus.subjects import Subjects
+from swarm.errors import NotRunning
+from swarm.ids import new_id
+from swarm.project import Project
+from swarm.protocol import Command
+from swarm.records import OPERATOR, Content
+
+QUERY_SECONDS: Final = 5.0
+ASK_SECONDS: Final = 60.0
+CHANGE_SECONDS: Final = 60.0
+SUCCESSION_SECONDS: Final = 10.0
+"""How long a request is tried again while no coordinator listens: one that died is replaced in less."""
+
+
+class Swarm:
+    """One connection of one operator. Make it with `connect`."""
+
+    def __init__(self, bus: Bus, swarm: str) -> None:
+        self.name = swarm
+        self._bus = bus
+        self._subjects = Subjects(swarm)
+
+    @staticmethod
+    @asynccontextmanager
+    async def connect(
+        project: Project | str | Path | None = None, *, wait: float = 2.0
+    ) -> AsyncIterator[Swarm]:
+        """Connect to the swarm that runs in a project (default: the one around the working folder).
+
+        `wait` bounds the connecting, in seconds. Raises NotRunning, and UsageError when there is no project.
+        """
+        from bus.buses.nats import connect
+        from bus.credentials import Credentials
+
+        found = project if isinstance(project, Project) else Project.find(project)
+        state = found.require_state()
+        try:
+            who = Credentials.load(found.operator_file)
+            bus = await connect(state.bus_url, who, deadline=wait)
+        except (Disconnected, FileNotFoundError) as error:
+            raise NotRunning(
+                f"The swarm in {found.folder} does not answer; start it again with `swarm up`."
+            ) from error
+        try:
+            yield Swarm(bus, state.swarm)
+        finally:
+            await bus.close()
+
+    # ── the four verbs ────────────────────────────────────────────────────────────────────────────
+    async def ask(
+        self,
+        agent: str,
+        text: str,
+        *,
+        data: Mapping[str, Any] | None = None,
+        room: str | None = None,
+        timeout: float = ASK_SECONDS,
+        on_chunk: Callable[[str], None] | None = None,
+    ) -> dict[str, Any]:
+        """One reply: ``{"id", "from", "text", "data"}``. `on_chunk` gets pieces of it as they are made."""
+        envelope = Envelope(
+            id=new_id(),
+            sender=self._bus.name,
+            to=agent,
+            room=room or OPERATOR,
+            kind="ask",
+            body=pack(Content(text, dict(data or {}))),
+            deadline=int((time.time() + timeout) * 1000),
+        )
+
+        def chunk(piece: Envelope) -> None:
+            if on_chunk is not None:
+                on_chunk(read_body(piece, Content).text)
+
+        reply = await self._request("ask", envelope, timeout, chunk if on_chunk else None)
+        content = read_body(reply, Content)
+        return {"id": envelope.id, "from": reply.sender, "text": content.text, "data": content.data}
+
+    async def tell(
+        self,
+        agent: str,
+        text: str,
+        *,
+        data: Mapping[str, Any] | None = None,
+        room: str | None = None,
+        ttl: float | None = None,
+        id: str | None = None,
+    ) -> dict[str, Any]:
+        """``{"id", "status": "accepted"}``. A retry with the same `id` is never a second message."""
+        return await self._call("tell", agent=agent, text=text, data=data, room=room, ttl=ttl, id=id or new_id())
+
+    async def announce(
+        self,
+        text: str,
+        *,
+        data: Mapping[str, Any] | None = None,
+        sender: str | None = None,
+        wait: float = 0.0,
+    ) -> dict[str, Any]:
+        """``{"id", "recipients", "handled", "pending"}`` after at most `wait` seconds."""
+        return await self._call(
+            "announce", QUERY_SECONDS + wait, text=text, data=data, wait=wait, id=new_id(), **_as(sender)
+        )
+
+    async def delegate(
+        self,
+        agent: str,
+        goal: str,
+        *,
+        parent: str | None = None,
+        input: Mapping[str, Any] | None = None,
+        deadline: float | None = None,
+        wait: float | None = None,
+        id: str | None = None,
+    ) -> dict[str, Any]:
+        """``{"id", "state", "attempts", "result", "error"}``; with `wait` seconds, at its end if it comes by then.
+        `parent` None: the operator is the authority. `deadline` in seconds from now."""
+        return await self._call(
+            "delegate",
+            QUERY_SECONDS + (wait or 0.0),
+            agent=agent,
+            goal=goal,
+            input=input,
+            deadline=deadline,
+            wait=wait is not None,
+            timeout=wait,
+            id=id or new_id(),
+            **_as(parent),
+        )
+
+    # ── what is ───────────────────────────────────────────────────────────────────────────────────
+    async def ps(self) -> list[dict[str, Any]]:
+        """A row for each instance, and one for each agent without any."""
+        return await self._rows("ps")
+
+    async def tree(self) -> list[dict[str, Any]]:
+        """The roots, each with its `children`."""
+        return await self._rows("tree")
+
+    async def message(self, id: str) -> dict[str, Any]:
+        return await self._call("message_show", id=id)
+
+    async def inbox(self, agent: str, *, limit: int = 10) -> dict[str, Any]:
+        return await self._call("inbox", agent=agent, limit=limit)
+
+    async def tasks(self, *, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest first."""
+        return await self._rows("task_ls", limit=limit)
+
+    async def task(self, id: str, *, wait: float | None = None) -> dict[str, Any]:
+        """With `wait` seconds: at its end, if it comes by then."""
+        if wait is None:
+            return await self._call("task_show", id=id)
+        return await self._call("task_wait", QUERY_SECONDS + wait, id=id, timeout=wait)
+
+    async def stats(self) -> dict[str, Any]:
+        return await self._call("stats")
+
+    # ── what should be ────────────────────────────────────────────────────────────────────────────
+    async def start(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
+        """``{"agent", "ready", "instances"}``, when all replicas are ready or `timeout` seconds are over."""
+        return await self._call("start", QUERY_SECONDS + timeout, agent=agent, timeout=timeout)
+
+    async def stop(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
+        """``{"agent", "stopped", "instances"}``: it drains; its mail waits until it is started again."""
+        return await self._call("stop", QUERY_SECONDS + timeout, agent=agent, timeout=timeout)
+
+    async def restart(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
+        """As `start`, with a fresh process for each replica; the old ones drain."""
+        return await self._call("restart", QUERY_SECONDS + timeout, agent=agent, timeout=timeout)
+
+    async def converge(self) -> dict[str, Any]:
+        """Make what runs agree with the registry, which was provisioned anew."""
+        return await self._call("converge")
+
+    # ── how ───────────────────────────────────────────────────────────────────────────────────────
+    async def _call(self, verb: str, within: float = QUERY_SECONDS, /, **arguments: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = await self._ask_control(verb, within, arguments)
+        return answer
+
+    async def _rows(self, verb: str, **arguments: Any) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._ask_control(verb, QUERY_SECONDS, arguments)
+        return rows
+
+    async def _ask_control(self, verb: str, within: float, arguments: Mapping[str, Any]) -> Any:
+        given = {name: value for name, value in arguments.items() if value is not None}
+        envelope = Envelope(
+            id=new_id(),
+            sender=self._bus.name,
+            to="coordinator",
+            room="control",
+            kind="control",
+            body=pack(Command(given)),
+        )
+        reply = await self._request(verb, envelope, within)
+        return msgspec.msgpack.decode(reply.body)
+
+    async def _request(
+        self,
+        verb: str,
+        envelope: Envelope,
+        timeout: float,
+        on_chunk: Callable[[Envelope], None] | None = None,
+    ) -> Envelope:
+        """Ask, and again while no coordinator listens: one is being replaced. Nobody heard the first, so a second
+        is not a repetition."""
+        subject = self._subjects.ctl(self._bus.name, verb)
+        deadline = time.monotonic() + timeout
+        patience = time.monotonic() + SUCCESSION_SECONDS
+        while True:
+            try:
+                return await self._bus.request(
+                    subject, envelope, timeout=deadline - time.monotonic(), on_chunk=on_chunk
+                )
+            except NobodyThere as error:
+                if error.reason == "absent" or time.monotonic() > min(deadline, patience) - 0.2:
+                    raise
+            await asyncio.sleep(0.2)
+
+
+def _as(name: str | None) -> dict[str, str]:
+    """The argument that says on whose behalf; `as` is a word of Python's."""
+    return {} if name is None else {"as": name}
+
+
+__all__ = ["NobodyThere", "NotRunning", "Refused", "Swarm", "TooLate"]
