@@ -1,0 +1,539 @@
+"""What only a real server can do to a store: races, cut connections, restarts, ten starts at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from deploy.embedded.postgres import EmbeddedPostgres
+from swarm.errors import StoreDown, StoreError, Unknown
+from swarm.ids import new_id, string_to_uuid
+from swarm.ledger import LeaseLost
+from swarm.records import Committed, Content, Outgoing, Turn
+from swarm.stores.postgres import PostgresLedger, PostgresStore, agent_url, role_name, schema_name
+from swarm.stores.postgres.migrations import Migration, load_migrations, migrate
+from tests.contract.store_fixtures import FAMILY, PostgresWorld, memory, message, plan
+
+ROOT = Path(__file__).parents[3]
+
+
+@contextlib.asynccontextmanager
+async def administrator(world: PostgresWorld) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(world.url, server_settings={"search_path": world.swarm})
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+# ── races ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_two_instances_commit_one_delivery_and_exactly_one_does(postgres_world: PostgresWorld) -> None:
+    world = postgres_world
+    one, two = world.store("reader"), world.another_store("reader")
+    await asyncio.gather(one.init(), two.init())
+    for _ in range(20):
+        await world.store("boss").post([message("reader")])
+        (got,) = await world.claim("reader")
+        done = await asyncio.gather(
+            *(
+                s.commit(Turn(delivery=got.delivery, memories=(memory(n),), outgoing=(message("boss"),)))
+                for s, n in ((one, "one"), (two, "two"))
+            )
+        )
+        assert sorted(c.status for c in done) == ["committed", "duplicate"]
+    assert await one.count_memories() == 20
+    assert await world.ledger.waiting() == {"boss": 20}
+
+
+async def test_the_second_of_two_racing_commits_waits_for_the_first_and_sees_it(
+    postgres_world: PostgresWorld,
+) -> None:
+    """The first holds the row, uncommitted, when the second comes: the race in its narrowest form."""
+    world = postgres_world
+    await world.store("boss").post([message("reader")])
+    (got,) = await world.claim("reader")
+    raw = await asyncpg.connect(world.agent_url("reader"), server_settings={"search_path": world.swarm})
+    try:
+        transaction = raw.transaction()
+        await transaction.start()
+        row = await raw.fetchrow(
+            "select status from commit_turn($1)", f'{{"delivery": {got.delivery}, "attempt": 1}}'
+        )
+        assert row is not None and row["status"] == "committed"
+        second = asyncio.create_task(
+            world.store("reader").commit(Turn(delivery=got.delivery, memories=(memory("m"),)))
+        )
+        async with administrator(world) as admin:
+            while not await admin.fetchval("select count(*) from pg_locks where not granted"):
+                assert not second.done()
+        await transaction.commit()
+        assert await second == Committed("duplicate")
+        assert await world.store("reader").count_memories() == 0
+    finally:
+        await raw.close()
+
+
+async def test_order_holds_when_a_room_is_committed_from_many_connections(
+    postgres_world: PostgresWorld,
+) -> None:
+    world = postgres_world
+    await world.store("boss").post([message("reader", str(n)) for n in range(30)])
+    got = await world.claim("reader")
+    stores = [world.another_store("reader") for _ in range(3)]
+
+    async def commit(number: int) -> None:
+        turn = Turn(delivery=got[number].delivery, memories=(memory(str(number)),))
+        while (done := await stores[number % 3].commit(turn)).status == "out_of_order":
+            await asyncio.sleep(0)
+        assert done.status == "committed"
+
+    async with asyncio.TaskGroup() as group:
+        for number in reversed(range(30)):
+            group.create_task(commit(number))
+    async with administrator(world) as admin:
+        # A row's transaction id is in the order of its commit here: each waited for the one before.
+        rows = await admin.fetch("select content->>'text' as text from memories order by xmin::text::bigint")
+    assert [row["text"] for row in rows] == [str(n) for n in range(30)]
+
+
+async def test_two_ledgers_never_claim_one_delivery_twice(postgres_world: PostgresWorld) -> None:
+    world = postgres_world
+    for _ in range(4):
+        await world.store("boss").post([message("all") for _ in range(25)])
+    other = world.another_ledger()
+    other.epoch = world.ledger.epoch
+    claims = await asyncio.gather(
+        *(ledger.claim({"reader": 7, "writer": 7, "stranger": 7}) for ledger in [world.ledger, other] * 15)
+    )
+    seen = [d.delivery for claim in claims for d in claim]
+    assert len(seen) == len(set(seen)) == 300
+    for claim in claims:
+        assert [d.delivery for d in claim] == sorted(d.delivery for d in claim)
+
+
+async def test_a_write_that_waits_for_a_successor_is_not_done(postgres_world: PostgresWorld) -> None:
+    """The check and the write are one transaction: a takeover in between is not possible."""
+    world = postgres_world
+    await world.store("boss").post([message("reader")])
+    async with administrator(world) as admin:
+        transaction = admin.transaction()
+        await transaction.start()
+        await admin.execute("update lease set holder = 'successor', epoch = epoch + 1")
+        claim = asyncio.create_task(world.claim("reader"))
+        async with administrator(world) as watcher:
+            while not await watcher.fetchval("select count(*) from pg_locks where not granted"):
+                assert not claim.done()
+        await transaction.commit()
+    with pytest.raises(LeaseLost):
+        await claim
+    assert await world.ledger.waiting() == {"reader": 1}
+
+
+async def test_ten_deployers_at_once_make_one_registry(postgres_world: PostgresWorld) -> None:
+    world = postgres_world
+    before = await world.ledger.agents()
+    ledgers = [world.another_ledger() for _ in range(10)]
+    passwords = {p.name: world.password(p.name) for p in FAMILY}
+    await asyncio.gather(*(ledger.provision(FAMILY, passwords) for ledger in ledgers))
+    assert await world.ledger.agents() == before
+    await world.store("reader").init()
+
+
+# ── cut connections ───────────────────────────────────────────────────────────────────────────────
+
+
+class Proxy:
+    """A TCP proxy that can swallow the server's answers, and refuse newcomers."""
+
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
+        self.swallow = False
+        """Cut each connection as soon as the server answers on it."""
+        self.refuse = False
+        self.cut = 0
+
+    async def __aenter__(self) -> Proxy:
+        self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def url(self, url: str) -> str:
+        parts = urlsplit(url)
+        port = self._server.sockets[0].getsockname()[1]
+        return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{port}"))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refuse:
+            writer.transport.abort()
+            return
+        up_reader, up_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        self._writers += [writer, up_writer]
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        await asyncio.gather(self._pump(reader, up_writer, False), self._pump(up_reader, writer, True))
+        for end in (writer, up_writer):
+            end.transport.abort()
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool) -> None:
+        with contextlib.suppress(OSError):
+            while octets := await source.read(65536):
+                if answers and self.swallow:
+                    self.cut += 1
+                    break
+                sink.write(octets)
+                await sink.drain()
+        sink.transport.abort()
+
+
+async def test_a_connection_cut_after_the_commit_commits_once(postgres_world: PostgresWorld) -> None:
+    """The server committed, the answer never came: the store tries again by itself and finds it done."""
+    world = postgres_world
+    await world.store("boss").post([message("reader")])
+    (got,) = await world.claim("reader")
+    async with Proxy(world.url) as proxy:
+        store = PostgresStore(
+            proxy.url(world.agent_url("reader")), world.swarm, "reader", string_to_uuid("reader")
+        )
+        turn = Turn(delivery=got.delivery, memories=(memory("m"),), outgoing=(message("boss"),))
+        await store.commit(Turn(delivery=None))  # the connection is open and the statement prepared
+        proxy.swallow = True
+        writing = asyncio.create_task(store.commit(turn))
+        async with asyncio.timeout(10):
+            while not proxy.cut:
+                await asyncio.sleep(0.001)
+        proxy.swallow = False
+        assert (await writing).status in ("duplicate", "committed")
+        assert await store.commit(turn) == Committed("duplicate")
+        assert await store.count_memories() == 1
+        await store.close()
+    assert await world.ledger.waiting() == {"boss": 1}
+
+
+async def test_a_write_whose_outcome_nobody_knows_says_so_and_may_be_sent_again(
+    postgres_world: PostgresWorld,
+) -> None:
+    world = postgres_world
+    async with Proxy(world.url) as proxy:
+        store = PostgresStore(
+            proxy.url(world.agent_url("boss")), world.swarm, "boss", string_to_uuid("boss"), deadline=1.0
+        )
+        await store.post([message("writer")])
+        proxy.swallow = True
+        sent = message("reader")
+        with pytest.raises(Unknown) as caught:
+            await store.post([sent])
+        assert caught.value.id == sent.id
+        proxy.swallow = False
+        (receipt,) = await store.post([sent])
+        assert receipt.recipients == ("reader",)
+        await store.close()
+    assert await world.ledger.waiting() == {"reader": 1, "writer": 1}
+
+
+async def test_a_write_that_never_reached_the_server_is_known_not_to_have(
+    postgres_world: PostgresWorld,
+) -> None:
+    world = postgres_world
+    async with Proxy(world.url) as proxy:
+        proxy.refuse = True
+        store = PostgresStore(
+            proxy.url(world.agent_url("boss")), world.swarm, "boss", string_to_uuid("boss"), deadline=0.5
+        )
+        with pytest.raises(StoreDown):
+            await store.post([message("reader")])
+        with pytest.raises(StoreDown):
+            await store.ping()
+        proxy.refuse = False
+        await store.ping()
+        await store.close()
+
+
+async def test_killing_the_backend_in_the_middle_of_a_commit_loses_and_doubles_nothing(
+    postgres_world: PostgresWorld,
+) -> None:
+    world = postgres_world
+    await world.store("boss").post([message("reader")])
+    (got,) = await world.claim("reader")
+    async with administrator(world) as admin:
+        transaction = admin.transaction()
+        await transaction.start()
+        await admin.execute("select from deliveries where seq = $1 for update", got.delivery)
+        turn = Turn(delivery=got.delivery, memories=(memory("m"),))
+        writing = asyncio.create_task(world.store("reader").commit(turn))
+        async with administrator(world) as killer:
+            statement = (
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name = 'swarm reader' and wait_event_type = 'Lock' and usename = $1"
+            )
+            while not await killer.fetch(statement, role_name(world.swarm, string_to_uuid("reader"))):
+                assert not writing.done()
+        await transaction.rollback()
+    assert (await writing).status == "committed"
+    assert await world.store("reader").count_memories() == 1
+
+
+async def test_a_random_storm_of_killed_backends_loses_and_doubles_nothing(
+    postgres_world: PostgresWorld,
+) -> None:
+    world = postgres_world
+    sender, reader = world.store("boss"), world.store("reader")
+    stopped = asyncio.Event()
+
+    async def kill() -> None:
+        async with administrator(world) as admin:
+            while not stopped.is_set():
+                await admin.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where usename like $1 || '.%' and random() < 0.5",
+                    world.swarm,
+                )
+                await asyncio.sleep(0.01)
+
+    async def work() -> None:
+        for number in range(40):
+            sent = message("reader", str(number))
+            for _ in range(2):
+                try:
+                    await sender.post([sent])
+                except Unknown:
+                    await sender.post([sent])
+        while len(done) < 40:
+            for got in await world.claim("reader", 5):
+                turn = Turn(
+                    delivery=got.delivery, memories=(memory(got.content.text),), outgoing=(message("writer"),)
+                )
+                assert (await reader.commit(turn)).status in ("committed", "duplicate")
+                done.append(got.content.text)
+        stopped.set()
+
+    done: list[str] = []
+    async with asyncio.TaskGroup() as group:
+        group.create_task(kill())
+        group.create_task(work())
+    assert done == [str(n) for n in range(40)]
+    assert sorted(m.content.text for m in await reader.get_memories(limit=100)) == sorted(done)
+    assert await world.ledger.waiting() == {"writer": 40}
+
+
+# ── the server goes and comes ─────────────────────────────────────────────────────────────────────
+
+
+async def test_a_killed_server_is_waited_for_and_nothing_accepted_is_lost(tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / "pg")
+    await server.start()
+    world = PostgresWorld(server.url)
+    try:
+        await world.begin()
+        store = world.store("boss")
+        await store.post([message("reader", "before")])
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        writing = asyncio.create_task(store.post([message("reader", "during")]))
+        await server.stop()
+        await server.start()
+        assert (await writing)[0].recipients == ("reader",)
+        assert (await store.post([message("reader", "after")]))[0].recipients == ("reader",)
+        assert await world.claim_texts("reader") == ["before", "during", "after"]
+    finally:
+        await world.end()
+        await server.stop()
+
+
+async def test_nothing_listens_is_said_at_once_and_in_words() -> None:
+    url = "postgresql://nobody:secret@127.0.0.1:1/postgres"
+    store = PostgresStore(url, "s", "reader", string_to_uuid("reader"), deadline=0.3)
+    for call in (store.init(), store.ping(), store.post([message("boss")])):
+        with pytest.raises(StoreDown, match="does not answer") as caught:
+            await call
+        assert "secret" not in repr(caught.value)
+    await store.close()
+    ledger = PostgresLedger(url, "s", deadline=0.3)
+    with pytest.raises(StoreDown, match="does not answer"):
+        await ledger.init()
+    assert "secret" not in repr(store) + repr(ledger) + repr(store.__dict__)
+
+
+async def test_a_wrong_password_is_no_reason_to_wait(postgres_world: PostgresWorld) -> None:
+    world = postgres_world
+    url = agent_url(world.url, world.swarm, string_to_uuid("reader"), "wrong")
+    store = PostgresStore(url, world.swarm, "reader", string_to_uuid("reader"))
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="refuses this login"):
+        await store.init()
+    assert time.monotonic() - began < 5
+    await store.close()
+
+
+async def test_an_agent_may_not_use_anothers_url(postgres_world: PostgresWorld) -> None:
+    world = postgres_world
+    for url in (world.agent_url("writer"), world.url):
+        store = PostgresStore(url, world.swarm, "reader", string_to_uuid("reader"))
+        with pytest.raises(StoreError, match="does not log in as reader"):
+            await store.init()
+        await store.close()
+
+
+async def test_a_database_without_the_schema_says_what_to_do(postgres_url: str) -> None:
+    ledger = PostgresLedger(postgres_url, "never_made")
+    with pytest.raises(StoreError, match="start the swarm once"):
+        await ledger.agents()
+    await ledger.close()
+
+
+async def test_connections_are_few_and_none_before_the_first_call(postgres_world: PostgresWorld) -> None:
+    world = postgres_world
+    store = PostgresStore(world.agent_url("boss"), world.swarm, "boss", string_to_uuid("boss"))
+
+    async def open_connections() -> int:
+        async with administrator(world) as admin:
+            return int(
+                await admin.fetchval(
+                    "select count(*) from pg_stat_activity where usename = $1",
+                    role_name(world.swarm, string_to_uuid("boss")),
+                )
+            )
+
+    assert await open_connections() == 0
+    await asyncio.gather(*(store.post([message("reader")]) for _ in range(50)))
+    assert 1 <= await open_connections() <= 2
+    await store.close()
+    async with asyncio.timeout(5):
+        while await open_connections():
+            pass
+
+
+async def test_closing_does_not_wait_for_a_statement_that_hangs(postgres_world: PostgresWorld) -> None:
+    world = postgres_world
+    await world.store("boss").post([message("reader")])
+    (got,) = await world.claim("reader")
+    async with administrator(world) as admin, admin.transaction():
+        await admin.execute("select from deliveries where seq = $1 for update", got.delivery)
+        store = PostgresStore(
+            world.agent_url("reader"), world.swarm, "reader", string_to_uuid("reader"), deadline=0.5
+        )
+        with pytest.raises(Unknown):
+            await store.commit(Turn(delivery=got.delivery))
+        hanging = asyncio.create_task(store.commit(Turn(delivery=got.delivery)))
+        await asyncio.sleep(0)
+        began = time.monotonic()
+        await store.close()
+        assert time.monotonic() - began < 7
+        with pytest.raises(StoreError):
+            await hanging
+    # The first try may have gone through when the lock went: that is what Unknown says.
+    done = await world.store("reader").commit(Turn(delivery=got.delivery))
+    assert done.status in ("committed", "duplicate")
+
+
+# ── migrations ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_ten_processes_that_start_at_once_migrate_once(postgres_url: str) -> None:
+    swarm = "ten_" + new_id()[-12:]
+    program = (
+        "import asyncio, sys; from swarm.stores.postgres import PostgresLedger\n"
+        "async def main():\n"
+        "    ledger = PostgresLedger(sys.stdin.readline().strip(), sys.argv[1])\n"
+        "    await ledger.init(); assert await ledger.agents() == []; await ledger.close()\n"
+        "asyncio.run(main())"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, swarm],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(10)
+    ]
+    said = await asyncio.gather(*(asyncio.to_thread(p.communicate, postgres_url + "\n", 60) for p in started))
+    assert [p.returncode for p in started] == [0] * 10, said
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        versions = await connection.fetch(f'select version from "{swarm}".schema_migrations order by version')
+        assert [v["version"] for v in versions] == [m.version for m in load_migrations()]
+    finally:
+        await connection.close()
+
+
+async def test_an_edited_or_unknown_migration_is_an_error_that_says_so(postgres_world: PostgresWorld) -> None:
+    world = postgres_world
+    ours = load_migrations()
+    edited = [*ours[:2], ours[2]._replace(sql=ours[2].sql + "\n-- edited"), *ours[3:]]
+    async with administrator(world) as admin:
+        with pytest.raises(StoreError, match=r"0003_security.sql was edited.*new migration"):
+            await migrate(admin, world.swarm, edited)
+        with pytest.raises(StoreError, match="newer program"):
+            await migrate(admin, world.swarm, ours[:-1])
+        assert await migrate(admin, world.swarm, ours) == []
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(postgres_world: PostgresWorld) -> None:
+    world = postgres_world
+    ours = load_migrations()
+    more = [
+        *ours,
+        Migration(len(ours) + 1, "fine", "create table fine ()"),
+        Migration(len(ours) + 2, "broken", "create table broken (x nonsense)"),
+    ]
+    async with administrator(world) as admin:
+        with pytest.raises(asyncpg.UndefinedObjectError):
+            await migrate(admin, world.swarm, more)
+        assert await admin.fetchval("select to_regclass('fine')") is None
+        assert await migrate(admin, world.swarm, more[:-1]) == [len(ours) + 1]
+
+
+async def test_two_swarms_share_a_database_and_nothing_else(
+    postgres_world: PostgresWorld, postgres_url: str
+) -> None:
+    other = PostgresWorld(postgres_url)
+    try:
+        await other.begin()
+        await other.provision(plan("reader"), plan("boss"))
+        sent = Outgoing(id=new_id(), to="all", room="r", content=Content("x"))
+        assert (await other.store("boss").post([sent]))[0].recipients == ("reader",)
+        assert await postgres_world.ledger.waiting() == {}
+        assert [a.name for a in await postgres_world.ledger.agents()] == [
+            "boss",
+            "reader",
+            "stranger",
+            "writer",
+        ]
+    finally:
+        await other.end()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["survey", "My Swarm", "my-swarm", "my_swarm", "x" * 80, "9lives", "pg_mine", "public", "ÄÖ", '"; drop'],
+)
+def test_every_swarm_has_a_schema_of_its_own(name: str) -> None:
+    schema = schema_name(name)
+    assert len(schema) <= 26 and schema.replace("_", "a").isalnum() and schema.isascii()
+    assert not schema.startswith("pg_") and schema != "public" and not schema[0].isdigit()
+    assert schema_name(name) == schema
+    assert len(role_name(name, new_id()).encode()) <= 63
+    others = {"survey", "My Swarm", "my-swarm", "my_swarm", "x" * 80, "x" * 81, "9lives"} - {name}
+    assert schema not in {schema_name(other) for other in others}
