@@ -9,25 +9,27 @@ are those of the bus (NobodyThere, TooLate, Refused, Failed) and NotRunning when
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from bus.bus import Bus
 from bus.envelope import Envelope, pack, read_body
 from bus.errors import Disconnected, NobodyThere, Refused, TooLate
 from bus.subjects import Subjects
 from swarm.errors import NotRunning
 from swarm.ids import new_id
-from swarm.project import Project
+from swarm.project import Project, RunState
 from swarm.protocol import Command
 from swarm.records import OPERATOR, Content
 
+if TYPE_CHECKING:
+    from bus.credentials import Credentials
+
+Result = TypeVar("Result")
 QUERY_SECONDS: Final = 5.0
 ASK_SECONDS: Final = 60.0
 CHANGE_SECONDS: Final = 60.0
@@ -38,10 +40,11 @@ SUCCESSION_SECONDS: Final = 10.0
 class Swarm:
     """One connection of one operator. Make it with `connect`."""
 
-    def __init__(self, bus: Bus, swarm: str) -> None:
+    def __init__(self, bus: Asker, swarm: str, pause: Callable[[float], Awaitable[None]]) -> None:
         self.name = swarm
         self._bus = bus
         self._subjects = Subjects(swarm)
+        self._pause = pause
 
     @staticmethod
     @asynccontextmanager
@@ -52,22 +55,35 @@ class Swarm:
 
         `wait` bounds the connecting, in seconds. Raises NotRunning, and UsageError when there is no project.
         """
+        import asyncio
+
         from bus.buses.nats import connect
-        from bus.credentials import Credentials
 
         found = project if isinstance(project, Project) else Project.find(project)
-        state = found.require_state()
+        state, who = _access(found)
         try:
-            who = Credentials.load(found.operator_file)
             bus = await connect(state.bus_url, who, deadline=wait)
-        except (Disconnected, FileNotFoundError) as error:
-            raise NotRunning(
-                f"The swarm in {found.folder} does not answer; start it again with `swarm up`."
-            ) from error
+        except Disconnected as error:
+            raise _silent(found) from error
         try:
-            yield Swarm(bus, state.swarm)
+            yield Swarm(bus, state.swarm, asyncio.sleep)
         finally:
             await bus.close()
+
+    @staticmethod
+    def once(project: Project, work: Callable[[Swarm], Coroutine[Any, Any, Result]]) -> Result:
+        """`work(swarm)` without an event loop, for programs that ask once and end: it blocks, and may await
+        nothing but the swarm's methods. Raises what `connect` raises."""
+        from bus.oneshot import connect_once
+
+        state, who = _access(project)
+        if not state.bus_url.startswith("nats://"):
+            return _with_loop(project, work)
+        try:
+            with connect_once(state.bus_url, who) as bus:
+                return _drive(work(Swarm(bus, state.swarm, _sleep)))
+        except Disconnected as error:
+            raise _silent(project) from error
 
     # ── the four verbs ────────────────────────────────────────────────────────────────────────────
     async def ask(
@@ -110,7 +126,9 @@ class Swarm:
         id: str | None = None,
     ) -> dict[str, Any]:
         """``{"id", "status": "accepted"}``. A retry with the same `id` is never a second message."""
-        return await self._call("tell", agent=agent, text=text, data=data, room=room, ttl=ttl, id=id or new_id())
+        return await self._call(
+            "tell", agent=agent, text=text, data=data, room=room, ttl=ttl, id=id or new_id()
+        )
 
     async def announce(
         self,
@@ -238,7 +256,64 @@ class Swarm:
             except NobodyThere as error:
                 if error.reason == "absent" or time.monotonic() > min(deadline, patience) - 0.2:
                     raise
-            await asyncio.sleep(0.2)
+            await self._pause(0.2)
+
+
+class Asker(Protocol):
+    """The part of a bus that a client needs."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def request(
+        self,
+        subject: str,
+        envelope: Envelope,
+        *,
+        timeout: float,
+        on_chunk: Callable[[Envelope], None] | None = None,
+    ) -> Envelope: ...
+
+
+def _access(project: Project) -> tuple[RunState, Credentials]:
+    """Where the swarm of a project is, and who we are there."""
+    from bus.credentials import Credentials
+
+    state = project.require_state()
+    try:
+        return state, Credentials.load(project.operator_file)
+    except FileNotFoundError:
+        raise _silent(project) from None
+
+
+def _silent(project: Project) -> NotRunning:
+    return NotRunning(f"The swarm in {project.folder} does not answer; start it again with `swarm up`.")
+
+
+def _with_loop(project: Project, work: Callable[[Swarm], Coroutine[Any, Any, Result]]) -> Result:
+    """As `Swarm.once`, for what a plain socket cannot do, such as TLS."""
+    import asyncio
+
+    async def connected() -> Result:
+        async with Swarm.connect(project) as swarm:
+            return await work(swarm)
+
+    return asyncio.run(connected())
+
+
+def _drive(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine that never really waits."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    work.close()
+    raise RuntimeError("this work awaits something that needs an event loop; use Swarm.connect")
+
+
+async def _sleep(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251 - there is no loop that it could hold up
 
 
 def _as(name: str | None) -> dict[str, str]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable, Coroutine
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from deploy.cli import COMMANDS
+
+if TYPE_CHECKING:
+    from swarm.client import Swarm
 
 
 class UsageMistake(Exception):
@@ -136,15 +140,9 @@ def positive(text: str) -> float:
     return value
 
 
-def with_swarm(args: argparse.Namespace, work: Any) -> Any:
-    """Connect to the project's swarm, await `work(swarm)`, return its result."""
-    import asyncio
-
+def with_swarm(args: argparse.Namespace, work: Callable[[Swarm], Coroutine[Any, Any, Any]]) -> Any:
+    """Connect to the project's swarm and return what `work(swarm)` does; it awaits only the swarm."""
     from swarm.client import Swarm
     from swarm.project import Project
 
-    async def connected() -> Any:
-        async with Swarm.connect(Project.find(args.file)) as swarm:
-            return await work(swarm)
-
-    return asyncio.run(connected())
+    return Swarm.once(Project.find(args.file), work)
