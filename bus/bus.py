@@ -34,6 +34,8 @@ class Bus(Protocol):
     """One connection under one name. Every method raises `Disconnected` after the end."""
 
     name: str
+    counters: dict[str, int]
+    """What went wrong so far, for health and metrics; `bus.door.new_counters` names the keys."""
 
     async def publish(self, subject: str, envelope: Envelope, *, reply: str | None = None) -> None:
         """Send and forget. Raises BadMessage when too large. A subject that the server refuses is
@@ -56,8 +58,8 @@ class Bus(Protocol):
 
     async def subscribe(self, subject: str, handler: Handler) -> Subscription:
         """Call `handler` for each message; `*` and a final `>` are wildcards. Returns when the server
-        knows of it. What is not an envelope is refused at the door: counted, logged and, when it has a
-        reply address, answered with an error."""
+        knows of it; raises Refused when this name has no right to `subject`. What is not an envelope is
+        refused at the door: counted, logged and, when it has a reply address, answered with an error."""
 
     async def drain(self, timeout: float) -> None:
         """Stop taking in, hand out what has arrived, send what is buffered, close; by `timeout` seconds."""
