@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from coordinator.metrics import Metrics
+from coordinator.progress import Progress
 from coordinator.router import Router
 from coordinator.settings import CoordinatorSettings
 from swarm.errors import StoreError
@@ -24,10 +25,16 @@ log = logging.getLogger(__name__)
 
 class Offline:
     def __init__(
-        self, ledger: Ledger, router: Router, settings: CoordinatorSettings, metrics: Metrics
+        self,
+        ledger: Ledger,
+        router: Router,
+        progress: Progress,
+        settings: CoordinatorSettings,
+        metrics: Metrics,
     ) -> None:
         self._ledger = ledger
         self._router = router
+        self._progress = progress
         self._settings = settings
         self._metrics = metrics
 
@@ -35,7 +42,10 @@ class Offline:
         """End what is overdue, every `expiry_seconds`."""
         while True:
             try:
-                self._router.told(await self._ledger.end_overdue())
+                ended = await self._ledger.end_overdue()
+                if ended:
+                    self._router.told(ended)
+                    self._progress.changed()
             except LeaseLost:
                 raise
             except StoreError as error:

@@ -53,7 +53,7 @@ class Placer:
     def open(self) -> None:
         """The grace is over: whoever runs something has said so, now missing ones are placed."""
         self._open = True
-        self.converge()
+        self.converge(tell=tuple(self._presence.nodes))  # all learn the new epoch
 
     def adopt(self, node: Node) -> None:
         """A node has said what it runs. Called before anything is decided about it."""

@@ -105,7 +105,9 @@ class Router:
         freed = False
         for delivery in deliveries:
             flight = self.lanes.get(delivery)
-            if flight is None or flight.agent != agent or instance not in ("", flight.instance):
+            if flight is None or flight.agent != agent:
+                continue
+            if instance not in ("", flight.instance) and not _is_result(flight.dispatch):
                 continue
             self.lanes.leave(delivery)
             freed = True
@@ -386,6 +388,10 @@ class Router:
     ) -> Instance | None:
         suspect = dispatch.crashes > 0
 
+        if _is_result(dispatch) and members:
+            # Turns that hold places may wait for it: waiting for a place here could be for ever.
+            return by_name.get(self.lanes.instance_of(agent, dispatch.room) or "") or members[0]
+
         def can_take(instance: Instance) -> bool:
             load = self.lanes.load(instance.name)
             if instance.name in reserved or self.lanes.has_suspect(instance.name):
@@ -421,7 +427,11 @@ class Router:
             return
         now = self._presence.clock()
         self.lanes.enter(Flight(dispatch.delivery, instance.agent, instance.name, now, dispatch))
-        self._outbox.send(self._subjects.down(instance.agent, instance.name), envelope)
+        # Nobody but the replicas themselves knows which of them waits for a result: all hear of it, also
+        # those that drain; the first to commit it ends it, the others' copies change nothing.
+        others = self._presence.of(instance.agent) if _is_result(dispatch) else ()
+        for name in {instance.name, *others}:
+            self._outbox.send(self._subjects.down(instance.agent, name), envelope)
         self._metrics.dispatched += 1
 
     def _drop_held(self, agent: str, delivery: int) -> None:
@@ -443,6 +453,10 @@ class Router:
             raise
         except StoreError as error:
             log.warning("The directory could not be read: %s", error)
+
+
+def _is_result(dispatch: Dispatch | None) -> bool:
+    return dispatch is not None and dispatch.kind == "result"
 
 
 def dispatch_envelope(dispatch: Dispatch) -> Envelope:

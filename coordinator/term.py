@@ -70,7 +70,7 @@ class Term:
         self.presence = presence = Presence(settings.beat_seconds)
         self.router = router = Router(ledger, outbox, subjects, directory, presence, settings, metrics)
         self.asks = asks = Asks(outbox, subjects, directory, router, metrics, settings.ask_seconds)
-        self.offline = offline = Offline(ledger, router, settings, metrics)
+        self.offline = offline = Offline(ledger, router, progress, settings, metrics)
         self.placer = placer = Placer(epoch, outbox, subjects, directory, presence, metrics)
         self.roll = roll = Roll(
             epoch, bus, outbox, subjects, presence, router, asks, placer, progress, metrics

@@ -69,15 +69,13 @@ class FakeInstance:
     """One instance of an agent. `hands_on` decides what becomes of a dispatch: "handle" commits it and rings,
     "hold" keeps it in hand, "lose" never got it, "deaf" commits it and the bell is lost."""
 
-    def __init__(
-        self, house: House, agent: str, *, name: str, capacity: int, in_flight: tuple[int, ...]
-    ) -> None:
+    def __init__(self, house: House, agent: str, *, name: str, capacity: int) -> None:
         self.house, self.agent, self.name, self.capacity = house, agent, name, capacity
         self.store = house.store(agent)
         self.hands_on = "handle"
         self.beating = True
         self.status: Any = "ready"
-        self.in_hand: dict[int, Envelope] = dict.fromkeys(in_flight)  # type: ignore[arg-type]
+        self.in_hand: dict[int, Envelope] = {}
         self.handled: list[str] = []
         self.seen: list[str] = []
         self.most_in_hand = 0
@@ -206,9 +204,9 @@ class FakeInstance:
         given: dict[str, Any] = {"to": to, "room": "r", "kind": "ask", "deadline": deadline}
         return self.envelope(Content(text="ping"), **{**given, **fields})
 
-    async def ask(self, to: str, *, timeout: float = 5, **fields: Any) -> str:
+    async def ask(self, to: str, *, within: float = 5, **fields: Any) -> str:
         subject = SUBJECTS.up(self.agent, "ask")
-        reply = await self.bus.request(subject, self.ask_envelope(to, **fields), timeout=timeout)
+        reply = await self.bus.request(subject, self.ask_envelope(to, **fields), timeout=within)
         return read_body(reply, Content).text
 
     def stop(self) -> None:
@@ -327,12 +325,10 @@ class House:
         coordinator.stop()
         await self._running.pop(coordinator)
 
-    async def instance(
-        self, agent: str, *, capacity: int = 64, in_flight: tuple[int, ...] = (), hands_on: str = "handle"
-    ) -> FakeInstance:
+    async def instance(self, agent: str, *, capacity: int = 64, hands_on: str = "handle") -> FakeInstance:
         self._number += 1
         name = f"{agent}-{self._number}"
-        instance = FakeInstance(self, agent, name=name, capacity=capacity, in_flight=in_flight)
+        instance = FakeInstance(self, agent, name=name, capacity=capacity)
         instance.hands_on = hands_on
         await instance.start()
         if self._running:
@@ -342,14 +338,16 @@ class House:
     async def node(self, name: str) -> FakeNode:
         return await FakeNode(self, name).start()
 
-    async def command(self, verb: str, *, timeout: float = 10, **args: Any) -> Any:
+    async def command(self, verb: str, *, within: float = 10, sender: str | None = None, **args: Any) -> Any:
+        if sender is not None:
+            args["as"] = sender
         bus = await self.connect(OPERATOR, permissions_of("operator", SUBJECTS, OPERATOR))
         envelope = Envelope(
             id=new_id(), sender=OPERATOR, to="coordinator", room="control", kind="control",
             body=pack(Command(args)),
         )  # fmt: skip
         try:
-            reply = await bus.request(SUBJECTS.ctl(OPERATOR, verb), envelope, timeout=timeout)
+            reply = await bus.request(SUBJECTS.ctl(OPERATOR, verb), envelope, timeout=within)
             return msgspec.msgpack.decode(reply.body)
         finally:
             await bus.close()
@@ -362,5 +360,5 @@ async def a_house(kind: Callable[[asyncio.TaskGroup], House] = House) -> Any:
         house = kind(group)
         yield house
         for task in [*asyncio.all_tasks()]:
-            if task in group._tasks:  # type: ignore[attr-defined]
+            if task in group._tasks:
                 task.cancel()

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
@@ -59,7 +60,7 @@ async def test_an_unknown_address_is_an_error_with_near_names(house: House) -> N
 async def test_a_known_but_absent_agent_is_said_to_be_absent_at_once(house: House) -> None:
     writer = await house.instance("writer")
     with pytest.raises(NobodyThere, match="tell it instead") as nobody:
-        await writer.ask("reader", timeout=60)
+        await writer.ask("reader", within=60)
     assert nobody.value.reason == "absent"
 
 
@@ -76,7 +77,7 @@ async def test_a_known_but_absent_agent_is_said_to_be_absent_at_once(house: Hous
     ],
 )
 async def test_what_cannot_be_asked_is_refused(
-    house: House, to: str, fields: dict[str, object], kind: type[Exception], reason: str
+    house: House, to: str, fields: dict[str, Any], kind: type[Exception], reason: str
 ) -> None:
     writer = await house.instance("writer")
     await house.instance("reader")
@@ -124,7 +125,7 @@ async def test_open_askers_hear_at_once_that_the_instance_died(house: House) -> 
     async with asyncio.TaskGroup() as group:
         group.create_task(kill())
         with pytest.raises(Failed, match="died") as failed:
-            await writer.ask("reader", timeout=30, deadline=int(time.time() * 1000) + 30_000)
+            await writer.ask("reader", within=30, deadline=int(time.time() * 1000) + 30_000)
     assert failed.value.reason == "crashed"
     assert time.monotonic() - began < 5
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from swarm.ids import new_id
+from swarm.records import AgentPermissions, Content, NewTask, TaskOutcome, Turn
 from tests.coordinator_house import House, a_house, plan, tell, until
 
 
@@ -222,7 +224,7 @@ async def test_an_announcement_reports_k_of_n_and_who_is_missing(house: House) -
     assert report["handled"] == 2
     assert report["pending"] == ["scribe"]
     assert reader.handled == writer.handled == ["all hands"]
-    report = await house.command("announce", text="mine", wait=0.3, **{"as": "writer"})
+    report = await house.command("announce", text="mine", wait=0.3, sender="writer")
     assert report["recipients"] == 2, "never to its sender"
     assert writer.handled == ["all hands"]
 
@@ -258,3 +260,23 @@ async def test_idle_costs_no_claims(house: House) -> None:
     sweeps = coordinator.metrics.sweeps
     await until(lambda: coordinator.metrics.sweeps >= sweeps + 2)
     assert claims == 0
+
+
+async def test_a_result_reaches_all_replicas_because_nobody_knows_which_one_waits(house: House) -> None:
+    await house.provision(
+        plan("writer", replicas=2, permissions=AgentPermissions(control_children=True)),
+        plan("reader", parent="writer"),
+    )
+    await house.coordinator()
+    one, two = await house.instance("writer"), await house.instance("writer")
+    reader = await house.instance("reader", hands_on="hold")
+    task = NewTask(id=new_id(), child="reader", goal="read")
+    await one.store.delegate([task])
+    await one.ring("reader")
+    await until(lambda: reader.in_hand)
+    [(delivery, envelope)] = reader.in_hand.items()
+    outcome = TaskOutcome(task=task.id, state="completed", result=Content(text="read"))
+    await reader.store.commit(Turn(delivery=delivery, attempt=envelope.attempt, outcome=outcome))
+    await reader.ring("writer")
+    await until(lambda: one.seen == ["read"] and two.seen == ["read"])
+    assert sorted(one.handled + two.handled) == ["read"]
