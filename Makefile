@@ -1,0 +1,49 @@
+# Every chore of the project. Paths are relative, so the folder may be called anything, also with spaces.
+# `make install` runs by itself when it must; the second time nothing is fetched.
+
+BASE_PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+TESTS ?= tests
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-containers lint bench lock clean
+
+help: ## list the chores
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+install: $(STAMP) ## the virtual environment with everything in it (then .venv/bin/swarm runs)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(BASE_PYTHON)" || { echo "This needs Python 3.11 or newer; install it, or name it: make BASE_PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(BASE_PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: install ## the main job: a swarm surveys a folder, loses a reader, and finishes
+	@$(BIN)/python -m deploy.demo
+
+test: install ## all tests; TESTS=tests/unit for some
+	@$(BIN)/python -m pytest $(TESTS) -n $(WORKERS)
+
+test-containers: install ## the tests that take their servers from containers
+	@$(BIN)/python -m pytest tests -m containers
+
+lint: install ## style, types and the import law
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: install ## the benchmarks; BENCH="--only P1" for one
+	@$(BIN)/python -m bench $(BENCH)
+
+lock: install ## compile requirements.lock anew (needs the network)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-header --quiet -o requirements.lock
+	@! grep -nE '^(--|.*https?://)' requirements.lock
+
+clean: ## remove what can be made again (not .swarm)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
