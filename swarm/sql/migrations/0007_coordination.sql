@@ -1,6 +1,15 @@
 -- What the coordinator does to the ledger. Each function takes the epoch of its lease and holds the lease's
 -- row to the end of the transaction, so that what a deposed coordinator writes fails with SW001.
 
+-- For sweeps: one that finds nothing writes nothing, so it checks first and holds only when it changed a row.
+create function check_lease(p_epoch bigint) returns void language plpgsql stable
+as $$
+begin
+    if not exists (select from lease where epoch = p_epoch and holder is not null and expires_at > now_ms()) then
+        raise exception 'The lease of epoch % is gone', p_epoch using errcode = 'SW001';
+    end if;
+end $$;
+
 create function hold_lease(p_epoch bigint) returns void language plpgsql
 as $$
 begin
@@ -30,7 +39,7 @@ as $$
 declare
     v_now bigint := now_ms();
 begin
-    perform hold_lease(p_epoch);
+    perform check_lease(p_epoch);
     return query
     with picked as materialized (
         select d.seq
@@ -57,6 +66,9 @@ begin
     join agents s on s.id = m.sender
     join agents r on r.id = m.recipient
     order by m.seq;
+    if found then
+        perform hold_lease(p_epoch);
+    end if;
 end $$;
 
 create function ended_rows(p_seqs bigint[])
@@ -135,13 +147,15 @@ declare
     v_task tasks;
     v_ended bigint[] := '{}';
     v_now bigint := now_ms();
+    v_changed boolean := false;
 begin
-    perform hold_lease(p_epoch);
+    perform check_lease(p_epoch);
     for v_row in
         select d.seq from deliveries d
         where d.state = 'accepted' and d.expires_at <= v_now and d.kind <> 'task'
         order by d.expires_at, d.seq limit 1000 for update skip locked
     loop
+        v_changed := true;
         if end_delivery(v_row.seq, 'expired', 'its time passed') then
             v_ended := v_ended || v_row.seq;
         end if;
@@ -157,12 +171,17 @@ begin
         for update skip locked;
         if not found then
             continue;
-        elsif v_row.state not in ('accepted', 'dispatched') then
+        end if;
+        v_changed := true;
+        if v_row.state not in ('accepted', 'dispatched') then
             perform end_task(v_task.id, 'failed', 'its deadline passed');
         elsif end_delivery(v_row.seq, 'expired', 'its deadline passed') then
             v_ended := v_ended || v_row.seq;
         end if;
     end loop;
+    if v_changed then
+        perform hold_lease(p_epoch);
+    end if;
     return query select * from ended_rows(v_ended);
 end $$;
 

@@ -162,6 +162,12 @@ def session_settings(schema: str, name: str) -> dict[str, str]:
         "search_path": f"{identifier(schema)}, pg_temp",
         "application_name": name[:63],
         "jit": "off",
+        # Our statements are few, of one shape and all served by an index. Planning them anew each time took a
+        # third of a `post`; and a plan that was kept since the tables were small must not scan the large ones.
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
         "statement_timeout": "30s",
         "idle_in_transaction_session_timeout": "30s",
     }
