@@ -100,8 +100,8 @@ class KeptProcess:
         return child.wait()
 
 
-async def keep_server(server: EmbeddedServer, moved: Callable[[], None]) -> None:
-    """Start an embedded server again whenever it ends unasked; `moved` is called if its port is another then."""
+async def keep_server(server: EmbeddedServer, restarted: Callable[[bool], None]) -> None:
+    """Start an embedded server again whenever it ends unasked; `restarted` hears whether its port is another then."""
     budget = RestartBudget()
     while True:
         began, url = time.monotonic(), server.url
@@ -119,8 +119,7 @@ async def keep_server(server: EmbeddedServer, moved: Callable[[], None]) -> None
             except ServerFailed as error:
                 log.error("%s; trying again in %.1f s", error, wait)  # noqa: TRY400 - a sentence says it all
         log.info("%s runs again", server.name)
-        if server.url != url:
-            moved()
+        restarted(server.url != url)
 
 
 def _how(code: int) -> str:

@@ -98,7 +98,7 @@ class Supervisor:
             async with asyncio.TaskGroup() as keepers:
                 tasks = [keepers.create_task(child.keep()) for child in self._children]
                 tasks += [
-                    keepers.create_task(keep_server(server, self._moved))
+                    keepers.create_task(keep_server(server, self._restarted))
                     for server in (self._nats, self._postgres)
                     if server is not None
                 ]
@@ -183,12 +183,12 @@ class Supervisor:
         write_secret(self._secret_file("coordinator.json"), json.dumps(coordinator))
         write_secret(self._secret_file("node.json"), json.dumps(node))
 
-    def _moved(self) -> None:
-        """A server came back on another port: everything that knows the old one starts anew."""
+    def _restarted(self, moved: bool) -> None:
+        """A server came back. If it is on another port now, everything that knows the old one starts anew."""
         self._read_urls()
         self._write_settings()
         self._write_state()
-        for child in self._children:
+        for child in self._children if moved else ():
             child.signal(signal.SIGTERM)
 
     async def _until_ready(self) -> None:
