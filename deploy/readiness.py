@@ -36,6 +36,7 @@ async def wait_ready(
                 try:
                     rows = await swarm.ps()
                     trouble = ""
+                    await _start_stopped(swarm, rows, replicas)
                 except (BusError, SwarmError) as error:
                     trouble = str(error)
                 missing = _missing(rows, replicas, versions)
@@ -47,6 +48,13 @@ async def wait_ready(
     if trouble:
         return [f"the coordinator cannot be asked: {trouble}; {_log_says(project, 'coordinator')}"]
     return [_sentence(project, name, count, replicas[name], rows) for name, count in missing.items()]
+
+
+async def _start_stopped(swarm: Swarm, rows: list[dict[str, Any]], replicas: Mapping[str, int]) -> None:
+    """What somebody stopped by hand is wanted again: `swarm up` starts all that the file names."""
+    for row in rows:
+        if row["name"] in replicas and row["reason"] == "stopped" and not row["instance"]:
+            await swarm.start(row["name"], timeout=0.0)
 
 
 def _missing(

@@ -86,8 +86,7 @@ def test_mail_of_a_stopped_agent_waits_and_is_handled_when_it_returns(here: Proj
     told = here.json("tell", "counter", "Count the words: a b")
     assert here.json("inbox", "counter")["waiting"] == 1
     here.swarm("down")
-    here.swarm("up", "-d")  # also the whole swarm may have been away
-    here.swarm("start", "counter")
+    here.swarm("up", "-d")  # starts all that the file names, also what was stopped by hand
     until(lambda: here.json("message", "show", told["id"])["deliveries"][0]["state"] == "handled")
 
 
