@@ -185,9 +185,8 @@ class Control:
                 raise Refused(f"There is no request {verb!r}{near(verb, self._verbs)}", reason="unknown_verb")
             kind, method = self._verbs[verb]
             value = await method(_read(verb, request, kind))
-        except LeaseLost as error:
-            self._outbox.fail(request, reply, as_bus_error(error))
-            raise
+        except LeaseLost:
+            raise  # without an answer: the new holder of the lease has heard the request, too
         except (BusError, SwarmError) as error:
             self._outbox.fail(request, reply, as_bus_error(error))
         except ExceptionGroup as group:

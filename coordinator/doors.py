@@ -53,6 +53,7 @@ class Doors:
         progress: Progress,
         metrics: Metrics,
         spawn: Spawn,
+        may_speak: Callable[[], bool],
     ) -> None:
         self._epoch = epoch
         self._ledger = ledger
@@ -68,6 +69,7 @@ class Doors:
         self._progress = progress
         self._metrics = metrics
         self._spawn = spawn
+        self._may_speak = may_speak
 
     # ── agents ────────────────────────────────────────────────────────────────────────────────────
     def from_agent(self, incoming: Incoming) -> None:
@@ -235,6 +237,8 @@ class Doors:
     # ── all ───────────────────────────────────────────────────────────────────────────────────────
     def _enter(self, incoming: Incoming) -> tuple[str | None, str]:
         sender, verb = self._subjects.door(incoming.subject)
+        if not self._may_speak():
+            return None, verb  # our lease has run out, and its new holder hears this, too
         if incoming.envelope.sender == sender:
             return sender, verb
         self._metrics.forged_senders += 1

@@ -11,12 +11,12 @@ that follows there is room for a pause. So every write of the ledger takes the e
 transaction, and the database refuses it with `LeaseLost` if the epoch has moved on. That fence is what makes
 two coordinators harmless; everything here only makes the state short.
 
-What the fence does not cover are messages on the wire: a woken coordinator might route an ask or publish
-an assignment before its next write. Asks are not durable and go to live instances, so a second router does
-no harm; assignments carry the epoch and nodes ignore older ones.
+What the fence does not cover are messages on the wire. There the holder goes by its own monotonic clock: when
+the last renewal that worked was *sent* longer than `lease_seconds` ago, another may be active by now, whatever
+the reason, so doors and outbox fall silent at once (`holds`) and it stands by. What slips through the gap
+between that check and a pause does no harm: asks go to live instances, and assignments carry the epoch and
+nodes ignore older ones.
 
-The holder also gives up on its own clock: when the last renewal that worked was *sent* longer than
-`lease_seconds` ago, another may be active by now, whatever the reason, so it stops everything and stands by.
 While the database is away nobody can take the lease and nothing can be written; the coordinator stands by
 until it is back, and the instances keep what they have in hand.
 
@@ -89,6 +89,11 @@ class Lease:
                 continue
             if renewed != epoch:
                 raise LeaseLost("Another coordinator has taken the lease.")
+
+    def holds(self) -> bool:
+        """Whether we may still speak as the active one. A process that wakes from a long pause finds its
+        sockets full before its timers run: this is what it asks before it takes in or sends anything."""
+        return self.seconds_left() > 0
 
     def seconds_left(self) -> float:
         """Seconds for which nobody else can be active, by this machine's monotonic clock."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -29,8 +30,9 @@ BURST: Final = 64
 class Outbox:
     """Unbounded, because what fills it is bounded: dispatches by capacity, asks by what comes in."""
 
-    def __init__(self, bus: Bus, metrics: Metrics) -> None:
+    def __init__(self, bus: Bus, metrics: Metrics, may_speak: Callable[[], bool]) -> None:
         self._bus = bus
+        self._may_speak = may_speak
         self._metrics = metrics
         self._queue: deque[tuple[str, Envelope, str | None]] = deque()
         self._filled = asyncio.Event()
@@ -60,6 +62,9 @@ class Outbox:
         sent = 0
         while self._queue:
             subject, envelope, reply = self._queue.popleft()
+            if not self._may_speak():
+                self._queue.clear()  # somebody else speaks now
+                return
             try:
                 await self._bus.publish(subject, envelope, reply=reply)
             except Disconnected:

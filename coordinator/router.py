@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 0.5
 """How long the loop rests after the store failed."""
+BATCH_SECONDS: Final = 0.02
+"""How long a few free places wait for more of them before the ledger is asked to fill them."""
 CLAIM_AGENTS: Final = 200
 """The most agents in one claim, so that one statement stays short."""
 
@@ -66,6 +68,7 @@ class Router:
         self._recover: set[str] = set()
         self._more: set[str] = set()
         """Agents whose last claim filled all free places: there may be more."""
+        self._soon: set[str] = set()
         self._crashed: set[int] = set()
         self._given_back: set[int] = set()
         self._grace_over = False
@@ -176,7 +179,18 @@ class Router:
     def places_changed(self, agent: str) -> None:
         self._place.add(agent)
         if agent in self._more:
-            self._look.add(agent)
+            # A backlog is claimed in batches, not a row for each bell, yet no free place waits long.
+            capacity = sum(instance.capacity for instance in self._presence.ready(agent))
+            if self._free(agent) * 4 >= capacity:
+                self._look.add(agent)
+            elif agent not in self._soon:
+                self._soon.add(agent)
+                asyncio.get_running_loop().call_later(BATCH_SECONDS, self._look_at_last, agent)
+        self._wake.set()
+
+    def _look_at_last(self, agent: str) -> None:
+        self._soon.discard(agent)
+        self._look.add(agent)
         self._wake.set()
 
     def load(self, instance: Instance) -> int:

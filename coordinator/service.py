@@ -71,7 +71,7 @@ class Coordinator:
             watch.cancel()
 
     async def _serve(self, epoch: int) -> None:
-        self.term = term = Term(self._bus, self._ledger, self._settings, self.metrics, self.holder, epoch)
+        self.term = term = Term(self._bus, self._ledger, self._settings, self.metrics, self._lease, epoch)
         self.metrics.terms += 1
         lost = False
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -49,6 +50,8 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """The most deliveries claimed for one agent in one statement."""
 
     def __post_init__(self) -> None:
+        if self.log_level.upper() not in logging.getLevelNamesMapping():
+            raise ValueError(f"{self.log_level!r} is no log level; INFO is one")
         if self.renew_seconds >= self.lease_seconds:
             raise ValueError("renew_seconds must be shorter than lease_seconds")
 

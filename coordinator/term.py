@@ -22,6 +22,7 @@ from coordinator.delegation import Delegation
 from coordinator.directory import Directory
 from coordinator.doors import Doors
 from coordinator.hierarchy import Hierarchy
+from coordinator.lease import Lease
 from coordinator.metrics import Metrics
 from coordinator.offline import Offline
 from coordinator.outbox import Outbox
@@ -50,7 +51,7 @@ class Term:
         ledger: Ledger,
         settings: CoordinatorSettings,
         metrics: Metrics,
-        holder: str,
+        lease: Lease,
         epoch: int,
     ) -> None:
         self._bus = bus
@@ -64,7 +65,7 @@ class Term:
         self._subjects = subjects
         self.routing = asyncio.Event()
         """Set when the doors are open."""
-        self.outbox = outbox = Outbox(bus, metrics)
+        self.outbox = outbox = Outbox(bus, metrics, lease.holds)
         self.progress = progress = Progress()
         self.directory = directory = Directory(ledger)
         self.presence = presence = Presence(settings.beat_seconds)
@@ -80,12 +81,12 @@ class Term:
         delegation = Delegation(ledger, router, progress)
         running = Running(ledger, directory, presence, router, placer, progress)
         self.control = control = Control(
-            epoch, holder, bus, ledger, outbox, directory, presence, router, asks, offline, broadcast,
+            epoch, lease.holder, bus, ledger, outbox, directory, presence, router, asks, offline, broadcast,
             hierarchy, delegation, running, metrics,
         )  # fmt: skip
         self.doors = Doors(
             epoch, ledger, outbox, subjects, directory, presence, router, asks, roll, placer, control,
-            progress, metrics, self._spawn,
+            progress, metrics, self._spawn, lease.holds,
         )  # fmt: skip
 
     async def run(self, stopping: asyncio.Event) -> None:

@@ -90,9 +90,11 @@ class FakeInstance:
         self.bus: Bus
 
     async def start(self) -> FakeInstance:
-        self.bus = await self.house.connect(self.agent, permissions_of("agent", SUBJECTS, self.agent))
-        await self.bus.subscribe(SUBJECTS.down(self.agent, self.name), self._receive)
-        await self.bus.subscribe(SUBJECTS.all, self._receive)
+        self.bus = await self.house.connect(
+            self.agent, permissions_of("agent", self.house.subjects, self.agent)
+        )
+        await self.bus.subscribe(self.house.subjects.down(self.agent, self.name), self._receive)
+        await self.bus.subscribe(self.house.subjects.all, self._receive)
         for work in (self._live(), self._handle()):
             self._tasks.append(self.house.group.create_task(work))
         return self
@@ -168,7 +170,9 @@ class FakeInstance:
             in_flight=tuple(self.in_hand),
         )  # fmt: skip
         try:
-            await self.bus.request(SUBJECTS.up(self.agent, "hello"), self.envelope(said), timeout=1)
+            await self.bus.request(
+                self.house.subjects.up(self.agent, "hello"), self.envelope(said), timeout=1
+            )
         except BusError:
             self._called.set()
             raise
@@ -187,7 +191,7 @@ class FakeInstance:
 
     async def say(self, verb: Any, body: msgspec.Struct) -> None:
         with contextlib.suppress(BusError):
-            await self.bus.publish(SUBJECTS.up(self.agent, verb), self.envelope(body))
+            await self.bus.publish(self.house.subjects.up(self.agent, verb), self.envelope(body))
 
     def envelope(self, body: Any, **fields: Any) -> Envelope:
         given = {
@@ -205,7 +209,7 @@ class FakeInstance:
         return self.envelope(Content(text="ping"), **{**given, **fields})
 
     async def ask(self, to: str, *, within: float = 5, **fields: Any) -> str:
-        subject = SUBJECTS.up(self.agent, "ask")
+        subject = self.house.subjects.up(self.agent, "ask")
         reply = await self.bus.request(subject, self.ask_envelope(to, **fields), timeout=within)
         return read_body(reply, Content).text
 
@@ -232,9 +236,9 @@ class FakeNode:
         self._task: asyncio.Task[None]
 
     async def start(self) -> FakeNode:
-        self.bus = await self.house.connect(self.name, permissions_of("node", SUBJECTS, self.name))
-        await self.bus.subscribe(SUBJECTS.node_down(self.name), self._receive)
-        await self.bus.subscribe(SUBJECTS.all, self._receive)
+        self.bus = await self.house.connect(self.name, permissions_of("node", self.house.subjects, self.name))
+        await self.bus.subscribe(self.house.subjects.node_down(self.name), self._receive)
+        await self.bus.subscribe(self.house.subjects.all, self._receive)
         await self.say("hello", self.state())
         self._task = self.house.group.create_task(self._live())
         return self
@@ -273,7 +277,7 @@ class FakeNode:
         envelope = Envelope(
             id=new_id(), sender=self.name, to="coordinator", room="control", kind="control", body=pack(body)
         )
-        await self.bus.publish(SUBJECTS.node_up(self.name, verb), envelope)
+        await self.bus.publish(self.house.subjects.node_up(self.name, verb), envelope)
 
     @property
     def slots(self) -> set[tuple[str, int]]:
@@ -288,6 +292,7 @@ class House:
         self.broker = MemoryBroker()
         self.database = MemoryDatabase()
         self.settings = FAST
+        self.subjects = SUBJECTS
         self._running: dict[Coordinator, asyncio.Task[None]] = {}
         self._buses: dict[Coordinator, Bus] = {}
         self._number = 0
@@ -306,7 +311,7 @@ class House:
         await self.ledger().provision(plans, {})
 
     async def coordinator(self, *, wait: bool = True) -> Coordinator:
-        bus = await self.connect("coordinator", permissions_of("coordinator", SUBJECTS, "coordinator"))
+        bus = await self.connect("coordinator", permissions_of("coordinator", self.subjects, "coordinator"))
         coordinator = Coordinator(bus, self.ledger(), self.settings)
         self._buses[coordinator] = bus
         self._running[coordinator] = self.group.create_task(coordinator.run())
@@ -341,13 +346,13 @@ class House:
     async def command(self, verb: str, *, within: float = 10, sender: str | None = None, **args: Any) -> Any:
         if sender is not None:
             args["as"] = sender
-        bus = await self.connect(OPERATOR, permissions_of("operator", SUBJECTS, OPERATOR))
+        bus = await self.connect(OPERATOR, permissions_of("operator", self.subjects, OPERATOR))
         envelope = Envelope(
             id=new_id(), sender=OPERATOR, to="coordinator", room="control", kind="control",
             body=pack(Command(args)),
         )  # fmt: skip
         try:
-            reply = await bus.request(SUBJECTS.ctl(OPERATOR, verb), envelope, timeout=within)
+            reply = await bus.request(self.subjects.ctl(OPERATOR, verb), envelope, timeout=within)
             return msgspec.msgpack.decode(reply.body)
         finally:
             await bus.close()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
 from swarm.ids import new_id
-from swarm.records import AgentPermissions, Content, NewTask, TaskOutcome, Turn
+from swarm.records import AgentPermissions, Content, Dispatch, NewTask, TaskOutcome, Turn
 from tests.coordinator_house import House, a_house, plan, tell, until
 
 
@@ -251,7 +251,7 @@ async def test_idle_costs_no_claims(house: House) -> None:
     ledger = coordinator._ledger
     original = ledger.claim
 
-    async def counted(free):  # type: ignore[no-untyped-def]
+    async def counted(free: Mapping[str, int]) -> list[Dispatch]:
         nonlocal claims
         claims += 1
         return await original(free)
@@ -280,3 +280,22 @@ async def test_a_result_reaches_all_replicas_because_nobody_knows_which_one_wait
     await reader.ring("writer")
     await until(lambda: one.seen == ["read"] and two.seen == ["read"])
     assert sorted(one.handled + two.handled) == ["read"]
+
+
+async def test_a_long_backlog_is_claimed_in_batches(house: House) -> None:
+    coordinator = await house.coordinator()
+    writer = await house.instance("writer")
+    await writer.store.post([tell("reader", f"{n}") for n in range(640)])
+    ledger, claims = coordinator._ledger, 0
+    original = ledger.claim
+
+    async def counted(free: Mapping[str, int]) -> list[Dispatch]:
+        nonlocal claims
+        claims += 1
+        return await original(free)
+
+    ledger.claim = counted  # type: ignore[method-assign]
+    reader = await house.instance("reader")
+    await until(lambda: len(reader.handled) == 640)
+    assert reader.handled == [str(n) for n in range(640)]
+    assert claims <= 640 / 16 + 20
