@@ -69,10 +69,11 @@ def key_terms(language: str, text: str, tokens: Iterable[tuple[int, Any, str]]) 
             and count * 2 >= min(counts[first], counts[second])
         ):
             counts[pair] = count * 2
-            counts[first] -= count
-            counts[second] -= count
+            # What a word says within the pair it no longer says alone; its weight may be less than that.
+            counts[first] = max(counts[first] - count, 0)
+            counts[second] = max(counts[second] - count, 0)
     ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    return [(term[:40], count) for term, count in ranked[:TERMS]]
+    return [(term[:40], count) for term, count in ranked[:TERMS] if count > 0]
 
 
 def _telling(language: str, text: str, tokens: Iterable[tuple[int, Any, str]]) -> Iterator[tuple[str, int]]:

@@ -90,10 +90,7 @@ async def survey(
         failed = f"The report could not be written to {shown(str(report))}: {error.strerror}."
         return ActionResult(False, error=failed, reason="no_report")
     data = _summary(done, report)
-    text = (
-        f"{len(done.findings)} files of {shown(root)} surveyed: {len(done.read)} read, "
-        f"{len(done.unread)} not. The report is {shown(str(report))}"
-    )
+    text = f"{_count(done)} The report is {shown(str(report))}"
     if wanted.announce:
         await runtime.peers.announce(text, data=data)
     return ActionResult(True, text=text, data=data)
@@ -143,6 +140,16 @@ def finding(name: str, task: Task) -> Finding:
         return Finding(shown(name), task.result.data, attempts=task.attempts)
     why = task.error or f"The task ended as {task.state}, without a reason."
     return Finding(shown(name), failure=f"Not read: {why}", attempts=task.attempts)
+
+
+def _count(done: Survey) -> str:
+    if not done.findings:
+        return f"There are no files in {done.folder} to read."
+    files = len(done.findings)
+    return (
+        f"{files:,} file{'s'[: files != 1]} of {done.folder} surveyed: "
+        f"{len(done.read):,} read, {len(done.unread):,} not."
+    )
 
 
 def _notes(listing: Listing, most: int) -> Iterator[str]:

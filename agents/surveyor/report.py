@@ -135,7 +135,7 @@ def shared_terms(read: Sequence[Finding]) -> list[str]:
     among: Counter[str] = Counter()
     for one in read:
         for term, count in one.reading.get("terms", ()):
-            weight[term] += 1 + round(math.log2(1 + int(count)))
+            weight[term] += 1 + round(math.log2(1 + max(int(count), 0)))
             among[term] += 1
     scored = {term: weight[term] * math.log2(1 + among[term]) for term in weight}
     return sorted(scored, key=lambda term: (-scored[term], term))[:16]

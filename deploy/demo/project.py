@@ -12,6 +12,7 @@ import os
 import shutil
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 from deploy.supervisor import AlreadyRuns, clear_strays, is_locked
 from swarm.config import SwarmConfig, load_config
@@ -79,3 +80,13 @@ def on_the_wire(folder: Path) -> str:
         return os.fspath(folder).encode("utf-8").decode()
     except UnicodeEncodeError:
         return folder.absolute().as_uri()
+
+
+def name_of(path: str, folder: Path) -> str:
+    """A task's path as people can read it: relative to the folder, on one line, its odd bytes escaped."""
+    local = path
+    if path.startswith("file://"):
+        local = os.fsdecode(unquote_to_bytes(path.removeprefix("file://")))
+    text = os.fsencode(local.removeprefix(f"{folder}/")).decode("utf-8", "backslashreplace")
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if text.strip() == text else f'"{text}"'

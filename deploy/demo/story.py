@@ -11,6 +11,7 @@ stop           nothing is left
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -18,17 +19,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from bus.credentials import read_secret
-from deploy.demo.project import DemoFailed, on_the_wire, report_file
+from bus.errors import BusError
+from deploy.demo.project import DemoFailed, name_of, on_the_wire, report_file
 from deploy.demo.screen import GREEN, YELLOW, Screen
 from deploy.provision import load_plan
-from deploy.supervisor import Supervisor
+from deploy.supervisor import Supervisor, first_cause
 from swarm.client import Swarm
+from swarm.errors import SwarmError
 from swarm.project import Project
 from swarm.records import TERMINAL_TASK_STATES, Task
 from swarm.stores.postgres import PostgresLedger
 
 SURVEY_SECONDS: Final = 900.0
 HERALD_SECONDS: Final = 20.0
+RETURN_SECONDS: Final = 15.0
 KILL_AT_PERCENT: Final = 25.0
 LINES_SHOWN: Final = 24
 
@@ -59,25 +63,39 @@ async def tell_story(project: Project, folder: Path, screen: Screen) -> int:
     supervisor = _DemoSupervisor(project, await load_plan(project), on_ready)
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(supervisor.run())
-        telling = group.create_task(_Story(project, folder, screen).tell(ready))
+        telling = group.create_task(_told(_Story(project, folder, screen), ready))
         interrupted = group.create_task(supervisor.asked_to_stop.wait())
         await asyncio.wait({serving, telling, interrupted}, return_when=asyncio.FIRST_COMPLETED)
         if telling.done():
-            interrupted.cancel()
             screen.say("stopping everything …")
-            supervisor.stop()
-            await serving
-            screen.say("nothing is left running")
-            return 0
-        telling.cancel()
-        if interrupted.done():
+        elif interrupted.done():
             screen.say("interrupted: stopping everything … (Ctrl-C again hurries)", YELLOW)
+        was_interrupted = interrupted.done()
         interrupted.cancel()
+        if telling.done():
+            supervisor.stop()
+        telling.cancel()
         await serving
-    if supervisor.asked_to_stop.is_set():
-        screen.say("interrupted; nothing is left running", YELLOW)
+    screen.say("nothing is left running")
+    if was_interrupted:
         return 130
-    raise DemoFailed(f"The swarm ended by itself; see {project.logs}.")
+    if telling.cancelled():
+        raise DemoFailed(f"The swarm ended by itself; see {project.logs}.")
+    failure = telling.result()
+    if failure is not None:
+        raise failure
+    return 0
+
+
+async def _told(story: _Story, ready: asyncio.Future[list[str]]) -> SwarmError | BusError | None:
+    """Tell it, and return what made it fail: the swarm is drained then as after a good end."""
+    failure: BaseException | None = None
+    try:
+        await story.tell(ready)
+    except* (SwarmError, BusError) as failures:
+        failure = first_cause(failures)
+    assert failure is None or isinstance(failure, SwarmError | BusError)
+    return failure
 
 
 class _Story:
@@ -86,6 +104,7 @@ class _Story:
         self._folder = folder
         self._screen = screen
         self._report = report_file(folder)
+        self._has_killed = False
 
     async def tell(self, ready: asyncio.Future[list[str]]) -> None:
         """From a swarm that is starting to the end of the story. Raises DemoFailed."""
@@ -132,6 +151,10 @@ class _Story:
                     break
                 # A large survey is looked at less often: looking costs what it holds.
                 await asyncio.sleep(max(0.1, 5 * (time.monotonic() - began)))
+            if self._has_killed:
+                await asyncio.wait({killing}, timeout=RETURN_SECONDS)
+            else:
+                self._screen.say("the job was over before a reader with work in hand could be killed", YELLOW)
             killing.cancel()
         if task.state != "completed":
             raise DemoFailed(f"The survey ended as {task.state}: {task.error or 'without a reason'}")
@@ -149,8 +172,7 @@ class _Story:
                 self._screen.say(f"{task.progress or 0:3.0f} %  {len(told)} files")
 
     def _name(self, task: Task) -> str:
-        path = str(task.input.get("path", task.goal))
-        return path.removeprefix(f"{on_the_wire(self._folder)}/")
+        return name_of(str(task.input.get("path", task.goal)), self._folder)
 
     async def _kill_one(self, swarm: Swarm, ledger: PostgresLedger, survey: str) -> None:
         """Kill a reader that has work in hand, once a part of the job is done; tell when it is back."""
@@ -164,14 +186,19 @@ class _Story:
 
     async def _killed(self, swarm: Swarm, row: dict[str, Any]) -> bool:
         """Whether it was killed: it is held first, so that what it has in hand cannot be finished meanwhile."""
-        pid = int(row["pid"])
-        os.kill(pid, signal.SIGSTOP)
-        held = [one for one in await _readers(swarm) if one["instance"] == row["instance"]]
-        if not held or not held[0]["in_flight"]:
-            os.kill(pid, signal.SIGCONT)
+        pid, count = int(row["pid"]), 0
+        try:
+            os.kill(pid, signal.SIGSTOP)
+            held = [one for one in await _readers(swarm) if one["instance"] == row["instance"]]
+            count = held[0]["in_flight"] if held else 0
+        except ProcessLookupError:
             return False
-        os.kill(pid, signal.SIGKILL)
-        count = held[0]["in_flight"]
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if count else signal.SIGCONT)
+        if not count:
+            return False
+        self._has_killed = True
         self._screen.say(
             f"kill -9 {pid}: reader {row['instance']} dies with {count} task{'s'[: count != 1]} in hand",
             YELLOW,
@@ -196,38 +223,41 @@ class _Story:
         data = task.result.data if task.result is not None else {}
         again = [sub for sub in subtasks if sub.attempts > 1]
         self._screen.say(task.result.text if task.result is not None else "", GREEN)
-        self._screen.block(
-            [
-                f"{len(subtasks)} tasks for {data.get('files', 0)} files: "
-                + ", ".join(f"{count} {state}" for state, count in sorted(_states(subtasks).items())),
-                f"{len(again)} of them took more than one attempt"
-                + (
-                    f": {', '.join(f'{self._name(sub)} ({sub.attempts})' for sub in again[:8])}"
-                    if again
-                    else ""
-                ),
-            ]
-        )
+        if subtasks:
+            states = ", ".join(f"{count} {state}" for state, count in sorted(_states(subtasks).items()))
+            names = ", ".join(f"{self._name(sub)} ({sub.attempts})" for sub in again[:8])
+            more = (
+                f"{len(again)} took more than one attempt: {names}" if again else "none took a second attempt"
+            )
+            self._screen.block([f"{len(subtasks)} tasks: {states}; {more}{' …' if len(again) > 8 else ''}"])
         sections = [line for line in self._report.read_text("utf-8").splitlines() if line.startswith("#### ")]
         if not len(sections) == len(set(sections)) == len(subtasks) == data.get("files"):
             raise DemoFailed(
                 f"The report has {len(sections)} files ({len(set(sections))} different) for {len(subtasks)} tasks."
             )
-        self._screen.block(["each file stands in the report once"])
+        if subtasks:
+            self._screen.block(["each file stands in the report once"])
 
     async def _herald(self, swarm: Swarm) -> None:
         self._screen.title("The announcement")
         inbox = await swarm.inbox("herald")
         self._screen.say(f"waiting for the herald: {inbox['waiting']}. Starting it …")
         await swarm.start("herald")
-        async with asyncio.timeout(HERALD_SECONDS):
-            while True:
-                answer = await swarm.ask("herald", "what's new?", timeout=10.0)
-                if answer["data"].get("news"):
-                    break
-                await asyncio.sleep(0.1)
+        try:
+            async with asyncio.timeout(HERALD_SECONDS):
+                answer = await self._news(swarm)
+        except TimeoutError:
+            raise DemoFailed(f"The herald did not know the news within {HERALD_SECONDS:.0f} s.") from None
         self._screen.say("operator → herald: what's new?")
         self._screen.block([f"herald: {answer['text']}"])
+
+    async def _news(self, swarm: Swarm) -> dict[str, Any]:
+        """Asked until it knows: the announcement is on its way to it while we ask."""
+        while True:
+            answer = await swarm.ask("herald", "what's new?", timeout=10.0)
+            if answer["data"].get("news"):
+                return answer
+            await asyncio.sleep(0.1)
 
     def _show_report(self) -> None:
         self._screen.title(f"The report: {self._report}")

@@ -236,3 +236,11 @@ def test_a_file_by_its_first_line(tmp_path: Path) -> None:
 )
 def test_a_file_named_in_a_sentence(text: str, path: str) -> None:
     assert named_file(text) == path
+
+
+def test_a_word_that_recurs_in_several_pairs_has_no_weight_below_zero(tmp_path: Path) -> None:
+    """`tide` stands in three recurring pairs: taking it out of each once made its weight negative."""
+    text = "tide tables; tide harbour; tide master; " * 40
+    reading = reading_of(tmp_path / "log.txt", text)
+    assert reading.terms
+    assert all(weight > 0 for _, weight in reading.terms)
