@@ -20,10 +20,10 @@ WINDOW_SECONDS: Final = 60.0
 class RestartBudget:
     """Times are seconds of one monotonic clock."""
 
-    def __init__(self, chance: random.Random | None = None) -> None:
-        self._chance = chance or random.Random()  # noqa: S311 - jitter needs no secrecy
+    def __init__(self, first_wait: float = FIRST_WAIT) -> None:
+        self._chance = random.Random()  # noqa: S311 - jitter needs no secrecy
         self._crashes: deque[float] = deque(maxlen=CRASHES)
-        self._wait = FIRST_WAIT
+        self._first_wait = self._wait = first_wait
 
     def ended(self, began: float, now: float, *, crashed: bool = True) -> float:
         """Something that ran from `began` to `now` is gone: how many seconds to wait before the next start."""
@@ -42,4 +42,4 @@ class RestartBudget:
 
     def forgive(self) -> None:
         self._crashes.clear()
-        self._wait = FIRST_WAIT
+        self._wait = self._first_wait

@@ -54,12 +54,19 @@ class Forker(Protocol):
 class Slot:
     """`wanted` None means: drain, and end. All times in seconds."""
 
-    def __init__(self, wanted: Placement, log_file: Path, forker: Forker, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        wanted: Placement,
+        log_file: Path,
+        forker: Forker,
+        drain_seconds: float,
+        budget: RestartBudget | None = None,
+    ) -> None:
         self.wanted: Placement | None = wanted
         self.log_file = log_file
         self._forker = forker
         self._drain_seconds = drain_seconds
-        self._budget = RestartBudget()
+        self._budget = budget or RestartBudget()
         self._changed = asyncio.Event()
         self._hurried = 0
         self._placement = wanted
@@ -72,7 +79,9 @@ class Slot:
     def want(self, placement: Placement | None) -> None:
         """Change what is wanted. The same generation is the same wish, whatever else the coordinator adds."""
         old = self.wanted
-        if (old is None) != (placement is None) or (old and placement and old.generation != placement.generation):
+        if (old is None) != (placement is None) or (
+            old and placement and old.generation != placement.generation
+        ):
             self.wanted = placement
             self._changed.set()
 
