@@ -22,7 +22,8 @@ async def wait_ready(
 ) -> list[str]:
     """Wait until each agent has its replicas ready, with the character that is planned.
 
-    Returns what is missing, a sentence each; empty is good. Ends before its `seconds` when what is missing will not come by waiting.
+    Returns what is missing, a sentence each; empty is good. Ends before its `seconds` when what is missing
+    will not come by waiting.
     """
     replicas = {plan.name: plan.replicas for plan in plans}
     versions = {plan.name: plan.version for plan in plans}
