@@ -1,0 +1,255 @@
+"""A swarm whose servers and processes somebody else starts (compose, Kubernetes, systemd): what they must be told.
+
+    python -m deploy.prepare keys    before the servers: the authority's keys, nats.conf, the database's password
+    python -m deploy.prepare swarm   with the servers up: the registry, and the settings of coordinator and nodes
+
+`swarm up` does the same for a swarm on one machine. Both commands may run again at any time: keys and passwords
+stay as they are, the registry follows swarm.toml. What is left in `.swarm/` belongs to the nodes, because
+whoever holds its keys can be anyone; the coordinator's part goes to a folder of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from bus.credentials import Authority, read_secret, write_secret
+from bus.errors import BusError
+from deploy.processes import ProcessId
+from deploy.provision import Plan, load_plan, provision
+from deploy.supervisor import first_cause, without_user
+from swarm.errors import StoreDown, SwarmError, UsageError, exit_code
+from swarm.project import Process, Project, RunState
+
+log = logging.getLogger(__name__)
+
+STORE_SECONDS: Final = 60.0
+"""How long a database that does not answer yet is waited for."""
+
+
+def prepare_keys(
+    project: Project,
+    swarm: str,
+    *,
+    listen: str,
+    monitor_port: int | None,
+    nats_conf: Path,
+    store_password: Path,
+) -> Authority:
+    """Make what the servers start with. `nats_conf` holds no secret; an authority or password that is there stays.
+
+    Raises UsageError for a `listen` that is not HOST:PORT, or folders that cannot be written.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"{listen!r} is not HOST:PORT, as in 0.0.0.0:4222.")
+    authority = authority_of(project, swarm)
+    try:
+        text = authority.server_config(port=int(port), host=host, monitor_port=monitor_port)
+        fresh = nats_conf.with_name(f".{nats_conf.name}.{os.getpid()}")
+        fresh.write_text(text)
+        fresh.chmod(0o644)  # the server may run as somebody else
+        fresh.replace(nats_conf)
+        if not store_password.exists():
+            write_secret(store_password, secrets.token_urlsafe(32))
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be written: {error.strerror}.") from error
+    return authority
+
+
+async def prepare_swarm(
+    project: Project,
+    plan: Plan,
+    *,
+    bus_url: str,
+    store_url: str,
+    coordinator: Path,
+    nodes: Sequence[str],
+    wait: float = STORE_SECONDS,
+) -> list[str]:
+    """Provision the registry and write the settings of the coordinator (into the folder `coordinator`) and of each
+    node (``.swarm/secrets/<node>.json``); a coordinator that runs converges. Returns what changed, a sentence each.
+
+    Raises StoreDown when the database does not answer within `wait` seconds.
+    """
+    authority = authority_of(project, plan.config.swarm.name)
+    before = project.state()
+    changes = await _provisioned(project, plan, store_url, wait)
+    _write_settings(project, plan, authority, bus_url, store_url, coordinator, nodes)
+    project.write_state(_state(plan, bus_url, store_url))
+    if changes and before is not None:
+        await _converge(project)
+    return changes
+
+
+def authority_of(project: Project, swarm: str) -> Authority:
+    """The project's authority, made at the first call. Raises UsageError when it is another swarm's."""
+    project.prepare()
+    if not project.authority_file.exists():
+        authority = Authority.new(swarm)
+        authority.save(project.authority_file)
+        return authority
+    authority = Authority.load(project.authority_file)
+    if authority.swarm != swarm:
+        raise UsageError(
+            f"{project.authority_file} belongs to the swarm {authority.swarm}, not {swarm}; "
+            "name it so in swarm.toml, or begin with empty folders."
+        )
+    return authority
+
+
+def with_password(url: str, password: str) -> str:
+    """`url` with this password in place of its own. Raises UsageError when it names no user."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        raise UsageError("The URL of the store names no user, as in postgresql://swarm@host/swarm.")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:{quote(password, safe='')}@{host}"))
+
+
+async def _provisioned(project: Project, plan: Plan, store_url: str, wait: float) -> list[str]:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait
+    while True:
+        try:
+            return await provision(project, plan, store_url)
+        except StoreDown as error:
+            if loop.time() >= deadline:
+                raise
+            log.info("waiting for the database: %s", error)
+            await asyncio.sleep(0.5)
+
+
+def _write_settings(
+    project: Project,
+    plan: Plan,
+    authority: Authority,
+    bus_url: str,
+    store_url: str,
+    coordinator: Path,
+    nodes: Sequence[str],
+) -> None:
+    config, home = plan.config, project.home / "secrets"
+    common = {"swarm": config.swarm.name, "bus_url": bus_url, "log_level": config.swarm.log_level}
+    who = authority.mint("coordinator", "coordinator")
+    settings = common | {"store_url": store_url, "credentials": who.to_text()}
+    write_secret(coordinator / "coordinator.json", json.dumps(settings))
+    for node in nodes:
+        creds = home / f"{node}.creds"
+        authority.mint("node", node).save(creds)
+        settings = common | {
+            "file": str(project.file),
+            "node": node,
+            "store_url": without_user(store_url),
+            "credentials_file": str(creds),
+        }
+        write_secret(home / f"{node}.json", json.dumps(settings | config.limits.model_dump()))
+    authority.mint("operator", "operator").save(project.operator_file)
+
+
+def _state(plan: Plan, bus_url: str, store_url: str) -> RunState:
+    """What lets `swarm ps`, `swarm ask` … find the swarm. Its supervisor is this process, which ends: nobody of
+    ours keeps these processes."""
+    own = ProcessId.of(os.getpid())
+    assert own is not None
+    return RunState(
+        swarm=plan.config.swarm.name,
+        bus_url=bus_url,
+        store_url=without_user(store_url),
+        supervisor=Process(own.pid, own.started),
+        ready=True,
+    )
+
+
+async def _converge(project: Project) -> None:
+    from swarm.client import Swarm
+
+    try:
+        async with Swarm.connect(project) as swarm:
+            await swarm.converge()
+    except (SwarmError, BusError) as error:
+        log.info("no coordinator runs yet, it will read the registry when it starts (%s)", error)
+
+
+# ── the command ───────────────────────────────────────────────────────────────────────────────────
+def main(arguments: Sequence[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    args = _parser().parse_args(arguments)
+    try:
+        for change in asyncio.run(_run(args)):
+            print(change)
+    except BaseException as error:
+        cause = first_cause(error)
+        if not isinstance(cause, SwarmError | BusError):
+            raise
+        print(f"prepare: {cause}", file=sys.stderr)
+        return exit_code(cause)
+    return 0
+
+
+async def _run(args: Namespace) -> list[str]:
+    project = Project.find(args.file)
+    plan = await load_plan(project)
+    if args.what == "keys":
+        prepare_keys(
+            project,
+            plan.config.swarm.name,
+            listen=args.listen,
+            monitor_port=args.monitor_port,
+            nats_conf=args.nats_conf,
+            store_password=args.store_password,
+        )
+        return []
+    bus_url = args.bus_url or plan.config.bus.url
+    store_url = args.store_url or plan.config.store.url
+    if bus_url is None or store_url is None:
+        raise UsageError("Give --bus-url and --store-url, or [bus] and [store] in swarm.toml.")
+    if args.store_password is not None:
+        store_url = with_password(store_url, read_secret(args.store_password).strip())
+    return await prepare_swarm(
+        project,
+        plan,
+        bus_url=bus_url,
+        store_url=store_url,
+        coordinator=args.coordinator,
+        nodes=args.node or ["node"],
+        wait=args.wait,
+    )
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m deploy.prepare", description="Prepare what others will start.")
+    parser.add_argument(
+        "-f", "--file", help="swarm.toml or its folder (else: SWARM_PROJECT, here and upward)"
+    )
+    commands = parser.add_subparsers(dest="what", required=True)
+    keys = commands.add_parser("keys", help="before the servers start")
+    keys.add_argument("--listen", default="0.0.0.0:4222", metavar="HOST:PORT", help="where NATS listens")
+    keys.add_argument("--monitor-port", type=int, metavar="PORT", help="NATS's health page, on its loopback")
+    keys.add_argument("--nats-conf", type=Path, required=True, metavar="FILE", help="written")
+    keys.add_argument("--store-password", type=Path, required=True, metavar="FILE", help="written once")
+    swarm = commands.add_parser("swarm", help="when the servers are up")
+    swarm.add_argument("--bus-url", metavar="URL", help="as coordinator and nodes reach NATS")
+    swarm.add_argument("--store-url", metavar="URL", help="of the database, with a user who may create roles")
+    swarm.add_argument("--store-password", type=Path, metavar="FILE", help="read")
+    swarm.add_argument(
+        "--coordinator", type=Path, required=True, metavar="FOLDER", help="for its settings, which are secret"
+    )
+    swarm.add_argument("--node", action="append", metavar="NAME", help="node or node-…; again for more")
+    swarm.add_argument(
+        "--wait", type=float, default=STORE_SECONDS, metavar="S", help="for the database (60 seconds)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
