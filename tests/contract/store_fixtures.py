@@ -7,11 +7,13 @@ implementations in turn), `postgres_world`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from deploy.embedded.postgres import EmbeddedPostgres
@@ -141,6 +143,15 @@ class PostgresWorld(World):
 
     def _open_ledger(self) -> PostgresLedger:
         return PostgresLedger(self.url, self.swarm)
+
+
+@contextlib.asynccontextmanager
+async def administrator(world: PostgresWorld) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(world.url, server_settings={"search_path": world.swarm})
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ store = database.store("reader")
 
 from swarm.stores.memory.database import MemoryDatabase
 from swarm.stores.memory.ledger import MemoryLedger
-from swarm.stores.memory.rows import AgentRow
 from swarm.stores.memory.store import MemoryStore
 
 __all__ = ["MemoryDatabase", "MemoryLedger", "MemoryStore", "private_store"]

@@ -15,14 +15,13 @@ from uuid import UUID
 import msgspec
 
 from bus.errors import Refused
-from swarm.errors import NoAuthority, StoreDown, StoreError, UnknownAgent
+from swarm.errors import StoreDown, UnknownAgent
 from swarm.records import (
     COORDINATOR,
     OPERATOR,
     Content,
     LedgerKind,
     Memory,
-    NewTask,
     Outgoing,
     Receipt,
     Task,
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from swarm.stores.memory.store import MemoryStore
 
 _content: Final = msgspec.json.Decoder(Content)
-_object: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 class MemoryDatabase:
@@ -304,71 +302,9 @@ class MemoryDatabase:
         self.put_delivery(row, parent.id)
         return parent.name
 
-    # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
-    def delegate(self, sender: AgentRow, tasks: Sequence[NewTask]) -> list[Task]:
-        inputs = [_object.decode(to_json("The task", t.input)) for t in tasks]
-        to_json("The task", [t.goal for t in tasks])
-        children = [self._child(sender, task) for task in tasks]
-        for task, child, input in zip(tasks, children, inputs, strict=True):
-            if task.id.lower() not in self.tasks:
-                self._put_task(sender, task, child, input)
-        return [self.task_value(self.tasks[t.id.lower()]) for t in tasks]
-
-    def _child(self, sender: AgentRow, task: NewTask) -> AgentRow:
-        """Whom the task is for. Raises UnknownAgent, NoAuthority; StoreError when the id is another's."""
-        child = self.names.get(task.child) or self.agents.get(task.child.lower())
-        if child is None or child.reserved:
-            raise self.unknown(task.child)
-        if not self.authority(sender, child):
-            raise NoAuthority
-        if task.parent_task is not None:
-            above = self.tasks.get(task.parent_task.lower())
-            if above is None or (above.child != sender.id and sender.name != OPERATOR):
-                raise NoAuthority(f"Task {task.parent_task} is not in your hands")
-        known = self.tasks.get(task.id.lower())
-        if known is not None and known.parent != sender.id:
-            raise StoreError(f"The id {task.id} is taken by another task.", reason="id_taken")
-        return child
-
+    # ── tasks ────────────────────────────────────────────────────────────────────────────────────────
     def authority(self, sender: AgentRow, child: AgentRow) -> bool:
         return sender.name == OPERATOR or (child.parent == sender.id and sender.permissions.control_children)
-
-    def _put_task(self, sender: AgentRow, task: NewTask, child: AgentRow, input: dict[str, Any]) -> None:
-        id, now = task.id.lower(), self.now()
-        above = task.parent_task.lower() if task.parent_task else None
-        self.tasks[id] = TaskRow(
-            id,
-            sender.id,
-            child.id,
-            task.goal,
-            input,
-            task.max_attempts,
-            now,
-            now,
-            deadline=task.deadline,
-            parent_task=above,
-            hops=task.hops,
-            traceparent=task.traceparent,
-        )
-        data = {
-            "task": id,
-            "input": input,
-            "deadline": task.deadline,
-            "parent_task": above,
-            "max_attempts": task.max_attempts,
-        }
-        row = self.put_message(
-            sender,
-            id,
-            child.name,
-            f"task:{id}",
-            "task",
-            Content(task.goal, data),
-            expires_at=task.deadline,
-            hops=task.hops,
-            traceparent=task.traceparent,
-        )
-        self.put_delivery(row, child.id)
 
     def task_value(self, row: TaskRow) -> Task:
         return task_value(row, self.name(row.parent), self.name(row.child))

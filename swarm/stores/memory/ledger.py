@@ -21,6 +21,7 @@ from swarm.records import (
 )
 from swarm.stores.checks import check_id, check_outgoing, check_plans, check_tasks, to_json
 from swarm.stores.memory.database import MemoryDatabase
+from swarm.stores.memory.delegation import delegate
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, MessageRow, delivery_view, ended_value
 from swarm.stores.memory.store import directory
 
@@ -270,7 +271,7 @@ class MemoryLedger:
     async def delegate(self, sender: str, tasks: Sequence[NewTask]) -> list[Task]:
         check_tasks(tasks)
         database = self._writing()
-        return database.delegate(self._sender(sender), tasks)
+        return delegate(database, self._sender(sender), tasks)
 
     async def tasks(self, *, limit: int = 100) -> list[Task]:
         database = self._reading()

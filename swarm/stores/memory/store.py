@@ -10,6 +10,7 @@ from swarm.errors import StoreError
 from swarm.records import AgentRecord, Committed, Content, Memory, NewTask, Outgoing, Receipt, Task, Turn
 from swarm.stores.checks import check_id, check_outgoing, check_tasks, check_text, check_turn, to_json
 from swarm.stores.memory.database import MemoryDatabase
+from swarm.stores.memory.delegation import delegate
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, agent_record
 
 
@@ -118,7 +119,7 @@ class MemoryStore:
     async def delegate(self, tasks: Sequence[NewTask]) -> list[Task]:
         check_tasks(tasks)
         database, me = self._open()
-        return database.delegate(me, tasks)
+        return delegate(database, me, tasks)
 
     async def get_tasks(self, ids: Sequence[str]) -> list[Task]:
         database, me = self._open()

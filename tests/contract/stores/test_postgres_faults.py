@@ -1,4 +1,4 @@
-"""What only a real server can do to a store: races, cut connections, restarts, ten starts at once."""
+"""Postgres behind a bad line: cut connections, killed backends, a killed server, few connections, bounded closing."""
 
 from __future__ import annotations
 
@@ -6,153 +6,18 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 
 from deploy.embedded.postgres import EmbeddedPostgres
 from swarm.errors import StoreDown, StoreError, Unknown
-from swarm.ids import new_id, string_to_uuid
-from swarm.ledger import LeaseLost
-from swarm.records import Committed, Content, Outgoing, Turn
-from swarm.stores.postgres import PostgresLedger, PostgresStore, agent_url, role_name, schema_name
-from swarm.stores.postgres.migrations import Migration, load_migrations, migrate
-from tests.contract.store_fixtures import FAMILY, PostgresWorld, memory, message, plan
-
-ROOT = Path(__file__).parents[3]
-
-
-@contextlib.asynccontextmanager
-async def administrator(world: PostgresWorld) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(world.url, server_settings={"search_path": world.swarm})
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-# ── races ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_two_instances_commit_one_delivery_and_exactly_one_does(postgres_world: PostgresWorld) -> None:
-    world = postgres_world
-    one, two = world.store("reader"), world.another_store("reader")
-    await asyncio.gather(one.init(), two.init())
-    for _ in range(20):
-        await world.store("boss").post([message("reader")])
-        (got,) = await world.claim("reader")
-        done = await asyncio.gather(
-            *(
-                s.commit(Turn(delivery=got.delivery, memories=(memory(n),), outgoing=(message("boss"),)))
-                for s, n in ((one, "one"), (two, "two"))
-            )
-        )
-        assert sorted(c.status for c in done) == ["committed", "duplicate"]
-    assert await one.count_memories() == 20
-    assert await world.ledger.waiting() == {"boss": 20}
-
-
-async def test_the_second_of_two_racing_commits_waits_for_the_first_and_sees_it(
-    postgres_world: PostgresWorld,
-) -> None:
-    """The first holds the row, uncommitted, when the second comes: the race in its narrowest form."""
-    world = postgres_world
-    await world.store("boss").post([message("reader")])
-    (got,) = await world.claim("reader")
-    raw = await asyncpg.connect(world.agent_url("reader"), server_settings={"search_path": world.swarm})
-    try:
-        transaction = raw.transaction()
-        await transaction.start()
-        row = await raw.fetchrow(
-            "select status from commit_turn($1)", f'{{"delivery": {got.delivery}, "attempt": 1}}'
-        )
-        assert row is not None and row["status"] == "committed"
-        second = asyncio.create_task(
-            world.store("reader").commit(Turn(delivery=got.delivery, memories=(memory("m"),)))
-        )
-        async with administrator(world) as admin:
-            while not await admin.fetchval("select count(*) from pg_locks where not granted"):
-                assert not second.done()
-        await transaction.commit()
-        assert await second == Committed("duplicate")
-        assert await world.store("reader").count_memories() == 0
-    finally:
-        await raw.close()
-
-
-async def test_order_holds_when_a_room_is_committed_from_many_connections(
-    postgres_world: PostgresWorld,
-) -> None:
-    world = postgres_world
-    await world.store("boss").post([message("reader", str(n)) for n in range(30)])
-    got = await world.claim("reader")
-    stores = [world.another_store("reader") for _ in range(3)]
-
-    async def commit(number: int) -> None:
-        turn = Turn(delivery=got[number].delivery, memories=(memory(str(number)),))
-        while (done := await stores[number % 3].commit(turn)).status == "out_of_order":
-            await asyncio.sleep(0)
-        assert done.status == "committed"
-
-    async with asyncio.TaskGroup() as group:
-        for number in reversed(range(30)):
-            group.create_task(commit(number))
-    async with administrator(world) as admin:
-        # A row's transaction id is in the order of its commit here: each waited for the one before.
-        rows = await admin.fetch("select content->>'text' as text from memories order by xmin::text::bigint")
-    assert [row["text"] for row in rows] == [str(n) for n in range(30)]
-
-
-async def test_two_ledgers_never_claim_one_delivery_twice(postgres_world: PostgresWorld) -> None:
-    world = postgres_world
-    for _ in range(4):
-        await world.store("boss").post([message("all") for _ in range(25)])
-    other = world.another_ledger()
-    other.epoch = world.ledger.epoch
-    claims = await asyncio.gather(
-        *(ledger.claim({"reader": 7, "writer": 7, "stranger": 7}) for ledger in [world.ledger, other] * 15)
-    )
-    seen = [d.delivery for claim in claims for d in claim]
-    assert len(seen) == len(set(seen)) == 300
-    for claim in claims:
-        assert [d.delivery for d in claim] == sorted(d.delivery for d in claim)
-
-
-async def test_a_write_that_waits_for_a_successor_is_not_done(postgres_world: PostgresWorld) -> None:
-    """The check and the write are one transaction: a takeover in between is not possible."""
-    world = postgres_world
-    await world.store("boss").post([message("reader")])
-    async with administrator(world) as admin:
-        transaction = admin.transaction()
-        await transaction.start()
-        await admin.execute("update lease set holder = 'successor', epoch = epoch + 1")
-        claim = asyncio.create_task(world.claim("reader"))
-        async with administrator(world) as watcher:
-            while not await watcher.fetchval("select count(*) from pg_locks where not granted"):
-                assert not claim.done()
-        await transaction.commit()
-    with pytest.raises(LeaseLost):
-        await claim
-    assert await world.ledger.waiting() == {"reader": 1}
-
-
-async def test_ten_deployers_at_once_make_one_registry(postgres_world: PostgresWorld) -> None:
-    world = postgres_world
-    before = await world.ledger.agents()
-    ledgers = [world.another_ledger() for _ in range(10)]
-    passwords = {p.name: world.password(p.name) for p in FAMILY}
-    await asyncio.gather(*(ledger.provision(FAMILY, passwords) for ledger in ledgers))
-    assert await world.ledger.agents() == before
-    await world.store("reader").init()
-
-
-# ── cut connections ───────────────────────────────────────────────────────────────────────────────
+from swarm.ids import string_to_uuid
+from swarm.records import Committed, Turn
+from swarm.stores.postgres import PostgresLedger, PostgresStore, agent_url, role_name
+from tests.contract.store_fixtures import PostgresWorld, administrator, memory, message
 
 
 class Proxy:
@@ -444,96 +309,3 @@ async def test_closing_does_not_wait_for_a_statement_that_hangs(postgres_world: 
     # The first try may have gone through when the lock went: that is what Unknown says.
     done = await world.store("reader").commit(Turn(delivery=got.delivery))
     assert done.status in ("committed", "duplicate")
-
-
-# ── migrations ────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_ten_processes_that_start_at_once_migrate_once(postgres_url: str) -> None:
-    swarm = "ten_" + new_id()[-12:]
-    program = (
-        "import asyncio, sys; from swarm.stores.postgres import PostgresLedger\n"
-        "async def main():\n"
-        "    ledger = PostgresLedger(sys.stdin.readline().strip(), sys.argv[1])\n"
-        "    await ledger.init(); assert await ledger.agents() == []; await ledger.close()\n"
-        "asyncio.run(main())"
-    )
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, swarm],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(10)
-    ]
-    said = await asyncio.gather(*(asyncio.to_thread(p.communicate, postgres_url + "\n", 60) for p in started))
-    assert [p.returncode for p in started] == [0] * 10, said
-    connection = await asyncpg.connect(postgres_url)
-    try:
-        versions = await connection.fetch(f'select version from "{swarm}".schema_migrations order by version')
-        assert [v["version"] for v in versions] == [m.version for m in load_migrations()]
-    finally:
-        await connection.close()
-
-
-async def test_an_edited_or_unknown_migration_is_an_error_that_says_so(postgres_world: PostgresWorld) -> None:
-    world = postgres_world
-    ours = load_migrations()
-    edited = [*ours[:2], ours[2]._replace(sql=ours[2].sql + "\n-- edited"), *ours[3:]]
-    async with administrator(world) as admin:
-        with pytest.raises(StoreError, match=r"0003_security.sql was edited.*new migration"):
-            await migrate(admin, world.swarm, edited)
-        with pytest.raises(StoreError, match="newer program"):
-            await migrate(admin, world.swarm, ours[:-1])
-        assert await migrate(admin, world.swarm, ours) == []
-
-
-async def test_a_migration_that_fails_leaves_nothing_behind(postgres_world: PostgresWorld) -> None:
-    world = postgres_world
-    ours = load_migrations()
-    more = [
-        *ours,
-        Migration(len(ours) + 1, "fine", "create table fine ()"),
-        Migration(len(ours) + 2, "broken", "create table broken (x nonsense)"),
-    ]
-    async with administrator(world) as admin:
-        with pytest.raises(asyncpg.UndefinedObjectError):
-            await migrate(admin, world.swarm, more)
-        assert await admin.fetchval("select to_regclass('fine')") is None
-        assert await migrate(admin, world.swarm, more[:-1]) == [len(ours) + 1]
-
-
-async def test_two_swarms_share_a_database_and_nothing_else(
-    postgres_world: PostgresWorld, postgres_url: str
-) -> None:
-    other = PostgresWorld(postgres_url)
-    try:
-        await other.begin()
-        await other.provision(plan("reader"), plan("boss"))
-        sent = Outgoing(id=new_id(), to="all", room="r", content=Content("x"))
-        assert (await other.store("boss").post([sent]))[0].recipients == ("reader",)
-        assert await postgres_world.ledger.waiting() == {}
-        assert [a.name for a in await postgres_world.ledger.agents()] == [
-            "boss",
-            "reader",
-            "stranger",
-            "writer",
-        ]
-    finally:
-        await other.end()
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["survey", "My Swarm", "my-swarm", "my_swarm", "x" * 80, "9lives", "pg_mine", "public", "ÄÖ", '"; drop'],
-)
-def test_every_swarm_has_a_schema_of_its_own(name: str) -> None:
-    schema = schema_name(name)
-    assert len(schema) <= 26 and schema.replace("_", "a").isalnum() and schema.isascii()
-    assert not schema.startswith("pg_") and schema != "public" and not schema[0].isdigit()
-    assert schema_name(name) == schema
-    assert len(role_name(name, new_id()).encode()) <= 63
-    others = {"survey", "My Swarm", "my-swarm", "my_swarm", "x" * 80, "x" * 81, "9lives"} - {name}
-    assert schema not in {schema_name(other) for other in others}

@@ -91,7 +91,9 @@ async def test_the_asker_is_not_of_its_role(world: World) -> None:
         await world.store("reader").post([message("role:read")])
 
 
-@pytest.mark.parametrize("address", ["raeder", "role:nothing", "parent", "operator", "coordinator", new_id()])
+@pytest.mark.parametrize(
+    "address", ["raeder", "role:nothing", "parent", "operator", "coordinator", string_to_uuid("nobody")]
+)
 async def test_an_address_of_nobody_is_an_error(world: World, address: str) -> None:
     with pytest.raises(UnknownAgent):
         await world.store("stranger").post([message(address)])

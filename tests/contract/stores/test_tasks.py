@@ -6,7 +6,7 @@ import pytest
 
 from swarm.errors import NoAuthority, StoreError, UnknownAgent
 from swarm.ids import new_id, string_to_uuid
-from swarm.records import AgentPermissions, Committed, Content, NewTask, TaskOutcome, Turn
+from swarm.records import AgentPermissions, Committed, Content, Ended, NewTask, TaskOutcome, Turn
 from tests.contract.store_fixtures import CONTROL, FAMILY, World, memory, now, plan, task
 
 
@@ -254,7 +254,7 @@ async def test_a_task_in_hand_is_failed_by_its_deadline_too(world: World) -> Non
     given = task("reader", deadline=now() + 400)
     await world.store("boss").delegate([given])
     (got,) = await world.claim("reader")
-    ended = []
+    ended: list[Ended] = []
     while not ended:
         ended = await world.ledger.end_overdue()
     assert [e.delivery for e in ended] == [got.delivery]
@@ -285,6 +285,18 @@ async def test_a_task_that_crashes_its_recipient_thrice_fails(world: World) -> N
     (failed,) = await world.store("boss").get_tasks([given.id])
     assert (failed.state, failed.error) == ("failed", "crashed its recipient 3 times")
     assert [d.kind for d in await world.claim("boss")] == ["result"], "a result, and no notice beside it"
+
+
+async def test_a_result_that_dies_breeds_no_notice(world: World) -> None:
+    given = task("reader")
+    await world.store("boss").delegate([given])
+    (got,) = await world.claim("reader")
+    await world.store("reader").commit(Turn(delivery=got.delivery, attempt=1, outcome=done(given.id)))
+    for _ in range(3):
+        (result,) = await world.claim("boss")
+        ended = await world.ledger.release([result.delivery], crashed=True)
+    assert [e.state for e in ended] == ["dead"]
+    assert await world.ledger.waiting() == {}
 
 
 async def test_authority_is_checked_at_assignment_too(world: World) -> None:
