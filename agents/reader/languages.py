@@ -82,7 +82,7 @@ def binary_kind(name: str, head: bytes) -> str:
     if head[257:262] == b"ustar":
         return "tar archive"
     guessed = mimetypes.guess_type(name, strict=False)[0]
-    return f"binary ({guessed})" if guessed else "binary"
+    return f"binary data ({guessed})" if guessed else "binary data"
 
 
 def language_of(name: str, text: str) -> Language:

@@ -67,6 +67,8 @@ def read(path: str, seconds: float = 20.0) -> tuple[Reading, str]:
             path=path, state="binary", language=kind, size=piece.size, reason=f"Not text: {kind}."
         ), ""
     text, encoding = decoded
+    if cut and "\n" in text:
+        text = text[: text.rindex("\n") + 1]  # half a line would be half a sentence
     return _read_text(path, name, piece, text, encoding, until), text
 
 

@@ -179,7 +179,11 @@ def _file(one: Finding) -> Iterator[str]:
     if one.state not in READ:
         yield f"*{escaped(one.why)}*\n"
         return
-    facts = [one.language, f"{one.lines:,} lines" if one.lines else "", bytes_in_words(one.size)]
+    facts = [
+        one.language,
+        f"{one.lines:,} line{'s'[: one.lines != 1]}" if one.lines else "",
+        bytes_in_words(one.size),
+    ]
     yield f"{' · '.join(escaped(fact) for fact in facts if fact)}\n"
     sentences = one.reading.get("sentences", ())
     if sentences:

@@ -19,31 +19,42 @@ from swarm.errors import SwarmError
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make demo", description="A swarm surveys a folder of real files.")
-    parser.add_argument("--input", metavar="PATH", default="", help="the folder to survey (this repository)")
-    given = parser.parse_args(arguments).input
+    parser.add_argument(
+        "--input", metavar="PATH", help="the folder to survey (else $INPUT, else this repository)"
+    )
+    parser.add_argument("--state", metavar="DIR", type=Path, help="where its project lives (.swarm/demo)")
+    options = parser.parse_args(arguments)
+    # `make demo INPUT=…` hands the path down in the environment, where no shell takes it apart.
+    given = options.input if options.input is not None else os.environ.get("INPUT", "")
     screen = Screen(sys.stdout)
     try:
         folder = Path(os.path.abspath(given)) if given.strip() else ROOT  # noqa: PTH100 — links stay
-        return asyncio.run(_run(folder, screen))
+        return asyncio.run(_run(folder, options.state, screen))
     except KeyboardInterrupt:  # before or after the time in which the supervisor listens to signals
-        screen.fail("Interrupted; nothing is left running.")
+        screen.fail("interrupted; nothing is left running")
         return 130
     except BaseException as error:
-        cause = first_cause(error)
-        if isinstance(cause, AlreadyRuns):
+        return _failed(first_cause(error), screen)
+
+
+def _failed(cause: BaseException, screen: Screen) -> int:
+    match cause:
+        case BrokenPipeError():  # a reader such as `head` has enough; the swarm is stopped by now
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        case AlreadyRuns():
             screen.fail("Another demo runs in this checkout; wait for its end.")
-        elif isinstance(cause, SwarmError | BusError):
+        case SwarmError() | BusError():
             screen.fail(cause.text)
-        else:
-            raise
-        return 1
+        case _:
+            raise cause
+    return 1
 
 
-async def _run(folder: Path, screen: Screen) -> int:
+async def _run(folder: Path, state: Path | None, screen: Screen) -> int:
     refused = await asyncio.to_thread(refusal, folder)
     if refused:
         raise DemoFailed(refused)
-    project = await demo_project()
+    project = await demo_project(state)
     log_file = project.log_of("supervisor")
     logging.basicConfig(filename=log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     return await tell_story(project, folder, screen)

@@ -21,6 +21,7 @@ from swarm.project import FILE_NAME, Project
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DRAIN_SECONDS: Final = 5.0
+MARK: Final = "# Written by `make demo`, anew each time."
 NEEDED: Final = ("surveyor", "reader", "herald")
 
 
@@ -28,22 +29,29 @@ class DemoFailed(SwarmError):
     """The demonstration cannot be given, or did not come to its end."""
 
 
-async def demo_project() -> Project:
-    """A fresh project, ready to be started. Raises DemoFailed, and AlreadyRuns when a demonstration runs."""
+async def demo_project(state: Path | None = None) -> Project:
+    """A fresh project in `state` (default: `.swarm/demo`), ready to be started.
+
+    Raises DemoFailed, and AlreadyRuns when a demonstration runs there.
+    """
     if not (ROOT / FILE_NAME).is_file():
         raise DemoFailed(f"There is no {ROOT / FILE_NAME}; run the demo in a checkout, with `make demo`.")
     config = load_config(ROOT / FILE_NAME)
     missing = [name for name in NEEDED if name not in config.agents]
     if missing:
         raise DemoFailed(f"swarm.toml has no agent {' and no agent '.join(missing)}; the demo needs them.")
-    Project(ROOT / FILE_NAME).prepare()
-    project = Project(Project(ROOT / FILE_NAME).home / "demo" / FILE_NAME)
+    if state is None:
+        Project(ROOT / FILE_NAME).prepare()
+        state = Project(ROOT / FILE_NAME).home / "demo"
+    project = Project(state.absolute() / FILE_NAME)
+    if project.file.exists() and not project.file.read_text("utf-8", "replace").startswith(MARK):
+        raise DemoFailed(f"{project.file} is somebody's project; name another folder for the demo's state.")
     if is_locked(project):
         raise AlreadyRuns("A demo runs in this checkout.")
     if project.home.exists():
         await clear_strays(project)
         await asyncio.to_thread(shutil.rmtree, project.home, ignore_errors=True)
-    project.folder.mkdir(mode=0o700, exist_ok=True)
+    project.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     project.file.write_text(swarm_file(config, ROOT), "utf-8")
     project.prepare()
     return project
@@ -51,7 +59,7 @@ async def demo_project() -> Project:
 
 def swarm_file(config: SwarmConfig, root: Path) -> str:
     """The checkout's agents as a swarm file that stands elsewhere, with embedded servers."""
-    lines = ["[swarm]", 'name = "demo"', "", "[limits]", f"drain_seconds = {DRAIN_SECONDS}"]
+    lines = [MARK, "[swarm]", 'name = "demo"', "", "[limits]", f"drain_seconds = {DRAIN_SECONDS}"]
     for name, agent in config.agents.items():
         given = agent.model_dump(exclude_defaults=True) | {"character": str(root / agent.character)}
         lines += ["", f"[agents.{name}]", *(f"{key} = {_toml(value)}" for key, value in given.items())]
@@ -68,10 +76,10 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def report_file(folder: Path) -> Path:
-    """Where the report on a folder goes: beside the project's state, under the folder's name."""
+def report_file(project: Project, folder: Path) -> Path:
+    """Where the report on a folder goes: beside the demonstration's state, under the folder's name."""
     name = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in folder.name)
-    return ROOT / ".swarm" / "reports" / f"{name.strip('-.') or 'survey'}.md"
+    return project.folder.parent / "reports" / f"{name.strip('-.') or 'survey'}.md"
 
 
 def on_the_wire(folder: Path) -> str:

@@ -46,14 +46,11 @@ class Screen:
         """A task that ended: how, of which file, and with how many attempts if it took more than one."""
         mark, colour = MARKS[task.state]
         data = task.result.data if task.result is not None else {}
-        found = (
-            data.get("language", "") if data.get("state") in ("read", "sampled") else data.get("reason", "")
-        )
-        again = f"   attempt {task.attempts}" if task.attempts > 1 else ""
-        text = f"{cell(name):<44} {cell(task.error or found) if (task.error or found) else ''}"
-        self.say(
-            f"{percent:3.0f} %  {self._paint(mark, colour)} {text}{self._paint(again, YELLOW) if again else ''}"
-        )
+        found = [data.get("language", "")] if data.get("state") in ("read", "sampled") else []
+        found += [task.error or data.get("reason", "")]
+        text = f"{cell(name):<44} {' · '.join(cell(one) for one in found if one)}"
+        again = self._paint(f"   attempt {task.attempts}", YELLOW) if task.attempts > 1 else ""
+        self.say(f"{percent:3.0f} %  {self._paint(mark, colour)} {text}{again}")
 
     def _branches(
         self, nodes: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], indent: str

@@ -103,7 +103,7 @@ class _Story:
         self._project = project
         self._folder = folder
         self._screen = screen
-        self._report = report_file(folder)
+        self._report = report_file(project, folder)
         self._has_killed = False
 
     async def tell(self, ready: asyncio.Future[list[str]]) -> None:
