@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import signal
 import string
@@ -31,6 +32,7 @@ DEPENDENCY_DOWN: Final = 69
 HURRY_SECONDS: Final = 5.0
 """Between the second SIGTERM of a drain and SIGKILL."""
 Status = Literal["starting", "running", "draining", "backoff", "quarantined", "stopped"]
+_STAMP: Final = re.compile(r"^\d{4}-\d\d-\d\d[T ]\S+ [A-Z]+ (?:[\w-]+/[\w-]+ )?")
 _RANDOM: Final = string.ascii_lowercase + string.digits
 
 
@@ -221,14 +223,15 @@ class Slot:
 
 
 def last_line(path: Path, most: int = 4000) -> str:
-    """The last line of a log that says something, without its time; empty when there is none."""
+    """The last line of a log that says something, without its time or a traceback's frame; empty when there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - most))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
+    said = (_STAMP.sub("", line).strip(" |+-")[:500] for line in reversed(lines))
+    return next((line for line in said if line), "")
 
 
 def _name(slot: int) -> str:
