@@ -163,7 +163,7 @@ class Asks:
             start = self._turns % len(names)
             names = names[start:] + names[:start]
         for name in names:
-            instance = self._router.pick(name, room)
+            instance = self._router.places.pick(name, room)
             if instance is not None:
                 return instance
         return None

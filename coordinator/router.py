@@ -5,9 +5,6 @@ order: give back what instances lost, recover what nobody has, claim what waits,
 nothing is claimed while it is being recovered, and what was given back is claimed again before anything
 younger is placed. Handlers only leave notes (`ring`, `done`, `returned`, …) and wake the loop. Bells say
 where to look, a sweep finds what bells missed, and nothing else looks into the database.
-
-A claimed delivery that cannot be placed yet (its instance is full, its lane sticks elsewhere, it is a suspect
-waiting for an empty instance) is *held* here, at most one capacity's worth for each agent.
 """
 
 from __future__ import annotations
@@ -17,19 +14,17 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from bus.envelope import Envelope, pack
-from bus.errors import BadMessage
 from bus.subjects import Subjects
-from coordinator.balance import Balancer, rendezvous
 from coordinator.directory import Directory
-from coordinator.lanes import Flight, Lanes
+from coordinator.lanes import Flight
 from coordinator.metrics import Metrics
 from coordinator.outbox import Outbox
+from coordinator.places import Places, is_result
 from coordinator.presence import Instance, Presence
 from coordinator.settings import CoordinatorSettings
 from swarm.errors import StoreError, UnknownAgent
 from swarm.ledger import LeaseLost, Ledger
-from swarm.records import COORDINATOR, OPERATOR, Balance, Dispatch, Ended
+from swarm.records import COORDINATOR, OPERATOR, Ended
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +48,12 @@ class Router:
         metrics: Metrics,
     ) -> None:
         self._ledger = ledger
-        self._outbox = outbox
-        self._subjects = subjects
         self._directory = directory
         self._presence = presence
         self._settings = settings
         self._metrics = metrics
-        self.lanes = Lanes(presence.clock)
-        self._held: dict[str, list[Dispatch]] = {}
-        self._balancers: dict[str, Balancer] = {}
+        self.places = Places(outbox, subjects, directory, presence, metrics, settings.batch)
+        self.lanes = self.places.lanes
         self._settled: set[str] = set()
         self._look: set[str] = set()
         self._place: set[str] = set()
@@ -69,8 +61,6 @@ class Router:
         self._more: set[str] = set()
         """Agents whose last claim filled all free places: there may be more."""
         self._soon: set[str] = set()
-        self._crashed: set[int] = set()
-        self._given_back: set[int] = set()
         self._grace_over = False
         self._wake = asyncio.Event()
 
@@ -110,7 +100,7 @@ class Router:
             flight = self.lanes.get(delivery)
             if flight is None or flight.agent != agent:
                 continue
-            if instance not in ("", flight.instance) and not _is_result(flight.dispatch):
+            if instance not in ("", flight.instance) and not is_result(flight.dispatch):
                 continue
             self.lanes.leave(delivery)
             freed = True
@@ -131,9 +121,9 @@ class Router:
             self.lanes.leave(delivery)
             self._metrics.returned += 1
             if flight.dispatch is None:
-                self._given_back.add(delivery)
+                self.places.given_back.add(delivery)
             else:
-                self._held.setdefault(agent, []).append(flight.dispatch)
+                self.places.hold(flight.dispatch)
             if flight.room is not None:
                 wait = self.lanes.handed_back(agent, flight.room)
                 if wait > 0:
@@ -149,7 +139,7 @@ class Router:
         for delivery in deliveries:
             flight = self.lanes.leave(delivery)
             if flight is not None:
-                self._given_back.add(delivery)
+                self.places.given_back.add(delivery)
                 self._metrics.lost_dispatches += 1
                 self._look.add(flight.agent)
                 self.places_changed(flight.agent)
@@ -159,7 +149,7 @@ class Router:
         for flight in self.lanes.drop(instance.name):
             # Of what we only know from a hello, nobody can say whether it was this agent's: never counted.
             guilty = crashed and flight.room is not None
-            (self._crashed if guilty else self._given_back).add(flight.delivery)
+            (self.places.crashed if guilty else self.places.given_back).add(flight.delivery)
         self._look.add(instance.agent)
         self.places_changed(instance.agent)
 
@@ -172,7 +162,7 @@ class Router:
             [f.delivery for f in self.lanes.at(instance.name) if f.delivery not in has and f.sent_at < old]
         )
         for delivery in has:
-            if self.lanes.get(delivery) is None and delivery not in self._given_back:
+            if self.lanes.get(delivery) is None and delivery not in self.places.given_back:
                 self.lanes.enter(Flight(delivery, instance.agent, instance.name, now))
         self.places_changed(instance.agent)
 
@@ -181,7 +171,7 @@ class Router:
         if agent in self._more:
             # A backlog is claimed in batches, not a row for each bell, yet no free place waits long.
             capacity = sum(instance.capacity for instance in self._presence.ready(agent))
-            if self._free(agent) * 4 >= capacity:
+            if self.places.free(agent) * 4 >= capacity:
                 self._look.add(agent)
             elif agent not in self._soon:
                 self._soon.add(agent)
@@ -193,35 +183,8 @@ class Router:
         self._look.add(agent)
         self._wake.set()
 
-    def load(self, instance: Instance) -> int:
-        return self.lanes.load(instance.name)
-
-    def pick(self, agent: str, room: str) -> Instance | None:
-        """An instance for an ask in this room; None when none is ready. Asks take no place, so that here
-        the instances' own beats count as well."""
-
-        def busy(instance: Instance) -> int:
-            beat = instance.beat
-            return max(self.load(instance), 0 if beat is None else beat.in_flight + beat.queued)
-
-        members = self._presence.ready(agent)
-        if not members:
-            return None
-        sticky = self.lanes.instance_of(agent, room)
-        if sticky is not None:
-            for member in members:
-                if member.name == sticky:
-                    return member
-        return self._balancer(agent).pick(
-            self._how(agent),
-            room,
-            members,
-            load=busy,
-            can_take=lambda i: True,
-        )
-
     def stats(self) -> dict[str, int]:
-        return {"in_flight": len(self.lanes), "held": sum(len(held) for held in self._held.values())}
+        return {"in_flight": len(self.lanes), "held": len(self.places.held_by_all())}
 
     # ── the loop ──────────────────────────────────────────────────────────────────────────────────
     async def run(self) -> None:
@@ -272,16 +235,14 @@ class Router:
             log.warning(
                 "Message %s of %s to %s is %s: %s", one.id, one.sender, one.recipient, one.state, one.reason
             )
-            self._drop_held(one.recipient, one.delivery)
+            self.places.drop(one.recipient, one.delivery)
             if self.lanes.leave(one.delivery) is not None:
                 self.places_changed(one.recipient)
             self.ring((one.sender,))
 
     async def give_up(self) -> None:
         """In good order: what is held goes back, so that the successor need not wait for it."""
-        held = [d.delivery for waiting in self._held.values() for d in waiting]
-        self._held.clear()
-        if held:
+        if held := self.places.held_by_all():
             await self._ledger.release(held, crashed=False)
 
     async def _pass(self) -> bool:
@@ -291,11 +252,11 @@ class Router:
         more = await self._claim()
         place, self._place = self._place, set()
         for agent in place:
-            self._place_held(agent)
-        return more or bool(self._crashed or self._given_back)
+            self.places.place(agent)
+        return more or bool(self.places.crashed or self.places.given_back)
 
     async def _give_back(self) -> None:
-        for crashed, notes in ((True, self._crashed), (False, self._given_back)):
+        for crashed, notes in ((True, self.places.crashed), (False, self.places.given_back)):
             if not notes:
                 continue
             deliveries = sorted(notes)
@@ -310,7 +271,7 @@ class Router:
             agent = next(iter(self._recover))
             names = self._presence.of(agent)
             kept = [f.delivery for name in names for f in self.lanes.at(name)]
-            kept += [d.delivery for d in self._held.get(agent, ())]
+            kept += self.places.held(agent)
             try:
                 released = await self._ledger.release_all_but(agent, kept)
             except UnknownAgent:
@@ -323,7 +284,7 @@ class Router:
 
     async def _claim(self) -> bool:
         look = [agent for agent in self._look if agent in self._settled]
-        free = {agent: places for agent in look[:CLAIM_AGENTS] if (places := self._free(agent)) > 0}
+        free = {agent: places for agent in look[:CLAIM_AGENTS] if (places := self.places.free(agent)) > 0}
         for agent in look[:CLAIM_AGENTS]:
             self._look.discard(agent)
             if agent not in free:
@@ -342,9 +303,9 @@ class Router:
         counts = dict.fromkeys(free, 0)
         for dispatch in claimed:
             counts[dispatch.recipient] = counts.get(dispatch.recipient, 0) + 1
-            self._held.setdefault(dispatch.recipient, []).append(dispatch)
-            self._given_back.discard(dispatch.delivery)  # noted while we claimed it: it is back already
-            self._crashed.discard(dispatch.delivery)
+            self.places.hold(dispatch)
+            self.places.given_back.discard(dispatch.delivery)  # noted while we claimed it: it is back already
+            self.places.crashed.discard(dispatch.delivery)
         self._metrics.claimed += len(claimed)
         for agent, count in counts.items():
             self._place.add(agent)
@@ -355,111 +316,6 @@ class Router:
                 self._more.discard(agent)
         return True
 
-    def _free(self, agent: str) -> int:
-        """How many deliveries could be placed or held now."""
-        ready = self._presence.ready(agent)
-        room = sum(max(0, i.capacity - self.lanes.load(i.name)) for i in ready)
-        bound = sum(i.capacity for i in ready) - len(self._held.get(agent, ()))
-        return min(room, max(0, bound), self._settings.batch)
-
-    # ── placing ───────────────────────────────────────────────────────────────────────────────────
-    def _place_held(self, agent: str) -> None:
-        held = self._held.pop(agent, None)
-        if not held:
-            return
-        members = self._presence.ready(agent)
-        if not members:
-            # It waits in the ledger, where it is seen and can expire; but giving a task back costs an attempt.
-            self._given_back.update(dispatch.delivery for dispatch in held if dispatch.kind != "task")
-            if tasks := [dispatch for dispatch in held if dispatch.kind == "task"]:
-                self._held[agent] = tasks
-            return
-        held.sort(key=lambda dispatch: dispatch.delivery)
-        by_name = {member.name: member for member in members}
-        blocked: set[str] = set()
-        reserved: set[str] = set()
-        keep: list[Dispatch] = []
-        for dispatch in held:
-            if dispatch.room in blocked or self.lanes.seconds_to_wait(agent, dispatch.room) > 0:
-                instance = None
-            else:
-                instance = self._choose(agent, dispatch, members, by_name, reserved)
-            if instance is None:
-                blocked.add(dispatch.room)
-                keep.append(dispatch)
-            else:
-                self._dispatch(instance, dispatch)
-        if keep:
-            self._held[agent] = keep
-
-    def _choose(
-        self,
-        agent: str,
-        dispatch: Dispatch,
-        members: list[Instance],
-        by_name: dict[str, Instance],
-        reserved: set[str],
-    ) -> Instance | None:
-        suspect = dispatch.crashes > 0
-
-        if _is_result(dispatch) and members:
-            # Turns that hold places may wait for it: waiting for a place here could be for ever.
-            return by_name.get(self.lanes.instance_of(agent, dispatch.room) or "") or members[0]
-
-        def can_take(instance: Instance) -> bool:
-            load = self.lanes.load(instance.name)
-            if instance.name in reserved or self.lanes.has_suspect(instance.name):
-                return False
-            return load == 0 if suspect else load < instance.capacity
-
-        sticky = self.lanes.instance_of(agent, dispatch.room)
-        if sticky is not None:
-            member = by_name.get(sticky)
-            candidates = [] if member is None else [member]  # it drains: the lane waits for its end
-        else:
-            candidates = members
-        chosen = self._balancer(agent).pick(
-            self._how(agent), dispatch.room, candidates, load=self.load, can_take=can_take
-        )
-        if chosen is None and suspect and candidates:
-            # Keep one instance free for it, else younger messages would keep it busy for ever.
-            if self._how(agent) == "room":
-                reserved.add(rendezvous(dispatch.room, candidates).name)
-            else:
-                reserved.add(min(candidates, key=self.load).name)
-        return chosen
-
-    def _dispatch(self, instance: Instance, dispatch: Dispatch) -> None:
-        try:
-            envelope = dispatch_envelope(dispatch)
-        except (
-            BadMessage
-        ) as error:  # the ledger holds nothing that cannot be packed; never end the loop on it
-            self._metrics.bad_messages += 1
-            log.exception("Delivery %d cannot be sent: %s", dispatch.delivery, error)
-            self._crashed.add(dispatch.delivery)
-            return
-        now = self._presence.clock()
-        self.lanes.enter(Flight(dispatch.delivery, instance.agent, instance.name, now, dispatch))
-        # Nobody but the replicas themselves knows which of them waits for a result: all hear of it, also
-        # those that drain; the first to commit it ends it, the others' copies change nothing.
-        others = self._presence.of(instance.agent) if _is_result(dispatch) else ()
-        for name in {instance.name, *others}:
-            self._outbox.send(self._subjects.down(instance.agent, name), envelope)
-        self._metrics.dispatched += 1
-
-    def _drop_held(self, agent: str, delivery: int) -> None:
-        held = self._held.get(agent)
-        if held:
-            held[:] = [dispatch for dispatch in held if dispatch.delivery != delivery]
-
-    def _balancer(self, agent: str) -> Balancer:
-        return self._balancers.setdefault(agent, Balancer())
-
-    def _how(self, agent: str) -> Balance:
-        record = self._directory.get(agent)
-        return "room" if record is None else record.balance
-
     async def _refresh(self) -> None:
         try:
             await self._directory.refresh(at_most_every=self._settings.sweep_seconds)
@@ -467,25 +323,3 @@ class Router:
             raise
         except StoreError as error:
             log.warning("The directory could not be read: %s", error)
-
-
-def _is_result(dispatch: Dispatch | None) -> bool:
-    return dispatch is not None and dispatch.kind == "result"
-
-
-def dispatch_envelope(dispatch: Dispatch) -> Envelope:
-    """A delivery as its recipient gets it. Raises BadMessage."""
-    return Envelope(
-        id=dispatch.id,
-        sender=dispatch.sender,
-        to=dispatch.recipient,
-        room=dispatch.room,
-        kind=dispatch.kind,
-        body=pack(dispatch.content),
-        in_reply_to=dispatch.in_reply_to,
-        deadline=dispatch.expires_at,
-        hops=min(dispatch.hops, 255),
-        traceparent=dispatch.traceparent,
-        delivery=dispatch.delivery,
-        attempt=min(dispatch.attempt, 10_000),
-    )

@@ -61,7 +61,7 @@ class Running:
         self, record: AgentRecord, instance: Instance, said: NodeInstance | None, inbox: int
     ) -> dict[str, Any]:
         beat = instance.beat
-        in_flight = self._router.load(instance)
+        in_flight = self._router.places.load(instance)
         return _row(
             record,
             instance=instance.name,

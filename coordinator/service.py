@@ -3,8 +3,9 @@
 lease        who is active                     term         the rooms, wired
 directory    agents and addresses              presence     instances and nodes that live
 roll         who is called and missed          doors        what comes in
-router       rows to instances                 lanes        what is in flight, and where
-balance      which replica                     outbox       what goes out
+router       rows to instances                 places       what is held, and where it goes
+lanes        what is in flight, and where      balance      which replica
+outbox       what goes out                     progress     waiting for what happens
 asks         questions and their end           offline      what waits and expires
 broadcast    announcements and reports         hierarchy    the tree
 delegation   tasks                             placement    which node runs what
