@@ -1,8 +1,9 @@
-"""docs/guide/plugins.md does what it says: its files are written as it shows them, and its tests are run."""
+"""The guides do what they say: their files are written as they show them, and run."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import tomllib
 from collections.abc import Awaitable, Callable
@@ -76,3 +77,24 @@ def test_the_entry_point_is_valid_toml_of_the_group_that_is_looked_in() -> None:
 
     [block] = re.findall(r"^```toml\n(.*?)^```$", GUIDE, re.M | re.S)
     assert list(tomllib.loads(block)["project"]["entry-points"]) == [ENTRY_POINTS]
+
+
+async def test_the_clerk_of_the_first_guide_writes_down_and_reads_back(tmp_path: Path) -> None:
+    from swarm.config import parse_config
+    from swarm.testing import agent, say
+
+    guide = (Path(__file__).parents[2] / "docs/guide/first-agent.md").read_text()
+    [character] = re.findall(r"^```json\n(.*?)^```$", guide, re.M | re.S)
+    [plugin] = re.findall(r"^```python\n(.*?)^```$", guide, re.M | re.S)
+    clerk, tree = re.findall(r"^```toml\n(.*?)^```$", guide, re.M | re.S)
+    (tmp_path / "plugin.py").write_text(plugin)
+    async with agent(json.loads(character), folder=tmp_path) as runtime:
+        said = [
+            (await say(runtime, text)).response
+            for text in ("note: buy milk", "read the notes back", "What can you do?")
+        ]
+    texts = [response.text for response in said if response is not None]
+    assert texts == ["noted: buy milk", "buy milk", "Tell me something and I write it down."]
+    assert all(text in guide for text in texts)
+    for agents in (clerk, tree):
+        assert parse_config(f'[swarm]\nname = "mine"\n{agents}').agents["clerk"].character == "agents/clerk"

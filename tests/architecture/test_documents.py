@@ -1,0 +1,69 @@
+"""The documents point at what exists: files of the tree, tests that prove an invariant, each other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [str(file.relative_to(ROOT)) for file in sorted((ROOT / "docs").rglob("*.md"))]
+PROOFS = sorted(set(re.findall(r"`(\w+)::(test_\w+)`", (ROOT / "docs/reliability.md").read_text())))
+INVARIANTS = 16
+_FILE = re.compile(
+    r"`((?:bus|swarm|coordinator|deploy|tests|agents|bench|docs)/[\w/.-]+\.(?:py|sql|md|json|toml))`"
+)
+_LINK = re.compile(r"\]\(([^)#:]+\.md)?(#[\w-]+)?\)")
+
+
+@cache
+def _tests_in(folder: str) -> frozenset[str]:
+    """The names of all tests in a folder under tests/: which file has them may change."""
+    return frozenset(
+        node.name
+        for file in (ROOT / "tests" / folder).rglob("test_*.py")
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+
+@pytest.mark.parametrize(("folder", "name"), PROOFS)
+def test_a_proof_that_is_named_exists(folder: str, name: str) -> None:
+    assert name in _tests_in(folder), f"docs/reliability.md names {name}, which is not in tests/{folder}"
+
+
+def test_the_proofs_are_found() -> None:
+    assert len(PROOFS) >= 2 * INVARIANTS
+
+
+def test_every_invariant_has_its_row() -> None:
+    text = (ROOT / "docs/reliability.md").read_text()
+    assert re.findall(r"^\| (I\d+) \|", text, re.M) == [f"I{n}" for n in range(1, INVARIANTS + 1)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_file_that_is_named_exists(document: str) -> None:
+    # Examples in guides name files of the reader's own project.
+    text = re.sub(r"^```.*?^```$", "", (ROOT / document).read_text(), flags=re.M | re.S)
+    of_the_reader = {
+        f"agents/{name}/{file}"
+        for name in ("clerk", "counter", "purse")
+        for file in ("plugin.py", "character.json")
+    }
+    missing = [file for file in set(_FILE.findall(text)) - of_the_reader if not (ROOT / file).exists()]
+    assert not missing, f"{document} names {', '.join(sorted(missing))}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_link_leads_somewhere(document: str) -> None:
+    here = ROOT / document
+    for file, anchor in _LINK.findall(here.read_text()):
+        target = (here.parent / file).resolve() if file else here
+        assert target.is_file(), f"{document} links to {file}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.M)
+            slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor[1:] in slugs, f"{document} links to {file}{anchor}"
