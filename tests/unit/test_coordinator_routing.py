@@ -299,3 +299,14 @@ async def test_a_long_backlog_is_claimed_in_batches(house: House) -> None:
     await until(lambda: len(reader.handled) == 640)
     assert reader.handled == [str(n) for n in range(640)]
     assert claims <= 640 / 16 + 20
+
+
+async def test_a_room_with_work_in_flight_sticks_to_its_instance_and_others_do_not(house: House) -> None:
+    await house.provision(plan("writer"), plan("reader", replicas=2, balance="least-loaded"))
+    await house.coordinator()
+    one = await house.instance("reader", hands_on="hold")
+    two = await house.instance("reader", hands_on="hold")
+    for text in ("r1", "r2", "r3", "q1"):
+        await house.command("tell", agent="reader", text=text, room=text[0])
+    await until(lambda: len(one.seen) + len(two.seen) == 4)
+    assert sorted([one.seen, two.seen]) == [["q1"], ["r1", "r2", "r3"]]
