@@ -184,3 +184,20 @@ def test_a_demo_that_was_killed_leaves_nothing_to_the_next(demo: Demo, library: 
     code, out = demo.run("--input", library)
     assert code == 0, out
     assert "80 tasks: 80 completed" in out
+
+
+def test_a_surveyor_killed_in_the_middle_goes_on_with_the_tasks_it_gave(demo: Demo, library: Path) -> None:
+    with demo.start("--input", library) as running:
+        assert running.stdout is not None
+        said, killed = "", False
+        for line in running.stdout:
+            said += line
+            if "✓" in line and not killed:
+                surveyor = re.search(r"surveyor +1 process: (\d+)", said)
+                assert surveyor is not None
+                os.kill(int(surveyor[1]), signal.SIGKILL)
+                killed = True
+        assert running.wait(60) == 0, said
+    assert "80 tasks: 80 completed" in said
+    assert len(set(sections(demo.reports / "the-library.md"))) == 80
+    assert demo.nothing_left()
