@@ -310,3 +310,29 @@ async def test_a_room_with_work_in_flight_sticks_to_its_instance_and_others_do_n
         await house.command("tell", agent="reader", text=text, room=text[0])
     await until(lambda: len(one.seen) + len(two.seen) == 4)
     assert sorted([one.seen, two.seen]) == [["q1"], ["r1", "r2", "r3"]]
+
+
+async def test_a_suspect_waits_for_an_empty_instance_and_the_younger_wait_behind_it(house: House) -> None:
+    await house.provision(plan("writer"), plan("reader", replicas=2, balance="least-loaded"))
+    coordinator = await house.coordinator()
+    node = await house.node("node-1")
+    dying = await house.instance("reader", hands_on="hold")
+    await house.command("tell", agent="reader", text="suspect", room="s")
+    await until(lambda: dying.seen == ["suspect"])
+    other = await house.instance("reader", hands_on="hold")
+    await house.command("tell", agent="reader", text="busy", room="b")
+    await until(lambda: other.seen == ["busy"])
+    await dying.die()
+    await node.exited("reader", dying.name)
+    await until(lambda: coordinator.metrics.claimed == 3)  # the suspect again
+    await house.command("tell", agent="reader", text="younger", room="y")
+    await until(lambda: coordinator.metrics.claimed == 4)
+    await house.command("ping")
+    assert other.seen == ["busy"]
+    [busy] = other.in_hand.values()
+    await other.handle(busy)
+    await until(lambda: other.seen == ["busy", "suspect"])
+    await house.command("ping")
+    assert other.seen == ["busy", "suspect"], "nobody runs beside it"
+    await other.handle_all()
+    await until(lambda: other.handled == ["busy", "suspect", "younger"])
