@@ -46,6 +46,22 @@ CREDENTIAL_SECONDS: Final = None
 """How long an instance's bus credential is good; None: as long as the authority's keys."""
 
 
+PRELOAD: Final = (
+    "swarm.agent.process",
+    "swarm.stores.postgres",
+    "swarm.character.loading",
+    "nkeys",
+    "uvloop",
+    "concurrent.futures.thread",
+    "encodings.utf_8_sig",
+    "stringprep",
+    "getpass",
+    "termios",
+)
+"""What an agent imports by its first turn. Imported in the warm parent it costs the machine once, and each agent
+nothing; whatever an agent imports by itself is its own memory and its own time."""
+
+
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`file` is the project's swarm.toml. `store_host` is where the agents' database roles log in, as a URL
     without user. Times in seconds."""
@@ -61,7 +77,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     capacity: int = 64
     drain_seconds: float = 25.0
     entry: str = "swarm.agent.process:run"
-    preload: tuple[str, ...] = ("swarm.agent.process",)
+    preload: tuple[str, ...] = PRELOAD
 
 
 class Node:
