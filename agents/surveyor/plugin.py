@@ -7,9 +7,9 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -119,9 +119,9 @@ async def _gather(listing: Listing, wanted: SurveyFolder, runtime: AgentRuntime)
     names = {job.input["path"]: name for job, name in zip(jobs, listing.files, strict=True)}
     findings: dict[str, Finding] = {}
     percent = -1
-    async with contextlib.aclosing(
-        runtime.peers.delegate_all(wanted.reader, jobs, in_flight=IN_FLIGHT)
-    ) as finished:
+    given = runtime.peers.delegate_all(wanted.reader, jobs, in_flight=IN_FLIGHT)
+    # It is a generator, though its type says less: closing it ends its listening when we leave early.
+    async with contextlib.aclosing(cast("AsyncGenerator[Task, None]", given)) as finished:
         async for task in finished:
             name = names[task.input["path"]]
             findings[name] = finding(name, task)
