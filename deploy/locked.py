@@ -1,8 +1,9 @@
 """The part of requirements.lock that an image needs: `python locked.py requirements.lock ROOT…` prints it.
 
 A ROOT is a package, or ``.`` for what the project asks for (with all extras), or ``.GROUP`` for one of its
-dependency groups. With them comes what they need, read from the comments (``# via``) that the lock's compiler wrote. ``-ROOT`` leaves
-a package out, with what only it needs. Standard library only: it runs before anything is installed.
+dependency groups. With them comes what they need, read from the comments (``# via``) that the lock's compiler
+wrote. ``-ROOT`` leaves a package out, with what only it needs. Standard library only: it runs before anything
+is installed.
 """
 
 from __future__ import annotations

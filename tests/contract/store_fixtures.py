@@ -7,6 +7,7 @@ implementations in turn), `postgres_world`.
 from __future__ import annotations
 
 import asyncio
+import os
 import contextlib
 import secrets
 import time
@@ -23,6 +24,7 @@ from swarm.records import AgentPermissions, AgentPlan, Content, Dispatch, Memory
 from swarm.store import Store
 from swarm.stores.memory import MemoryDatabase, MemoryStore
 from swarm.stores.postgres import PostgresLedger, PostgresStore, agent_url
+from tests.containers import postgres_container
 
 CONTROL = AgentPermissions(create_children=True, control_children=True)
 
@@ -168,14 +170,22 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedd
 
 
 @pytest.fixture(scope="session")
-def postgres_url(postgres_server: EmbeddedPostgres) -> str:
-    return postgres_server.url
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """SWARM_TEST_STORE_URL (a user who may create roles), else an embedded server."""
+    given = os.environ.get("SWARM_TEST_STORE_URL")
+    return given or request.getfixturevalue("postgres_server").url
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(scope="session")
+def container_url() -> Iterator[str]:
+    with postgres_container() as url:
+        yield url
+
+
+@pytest.fixture(params=["memory", "postgres", pytest.param("container", marks=pytest.mark.containers)])
 def world_url(request: pytest.FixtureRequest) -> str | None:
     """None for memory. Not async: the server starts in a loop of its own."""
-    return request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+    return request.getfixturevalue(f"{request.param}_url") if request.param != "memory" else None
 
 
 @pytest.fixture

@@ -1,3 +1,10 @@
-from tests.contract.store_fixtures import postgres_server, postgres_url, postgres_world, world, world_url
+from tests.contract.store_fixtures import (
+    container_url,
+    postgres_server,
+    postgres_url,
+    postgres_world,
+    world,
+    world_url,
+)
 
-__all__ = ["postgres_server", "postgres_url", "postgres_world", "world", "world_url"]
+__all__ = ["container_url", "postgres_server", "postgres_url", "postgres_world", "world", "world_url"]
