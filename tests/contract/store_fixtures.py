@@ -7,8 +7,8 @@ implementations in turn), `postgres_world`.
 from __future__ import annotations
 
 import asyncio
-import os
 import contextlib
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
