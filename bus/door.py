@@ -11,7 +11,7 @@ from bus.bus import Handler, Incoming
 from bus.envelope import Envelope, decode, error_body
 from bus.errors import BadMessage
 from bus.patterns import MAX_SUBJECT
-from bus.subjects import is_inbox_of
+from bus.subjects import is_inbox_of, owner_of
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def inbox_to_answer(subject: str, reply: str | None) -> str | None:
     """
     if reply is None or len(reply) > MAX_SUBJECT:
         return None
-    owner = reply.removeprefix("_INBOX.").partition(".")[0]
+    owner = owner_of(reply)
     match subject.split("."):
         case [_, "up" | "ctl", sender, *_] | [_, "node", sender, "up", *_]:
             owner = sender

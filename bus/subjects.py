@@ -67,6 +67,11 @@ def inbox(name: str) -> str:
     return f"_INBOX.{name}"
 
 
+def owner_of(reply: str) -> str:
+    """Whose inbox `reply` would be; check it with `is_inbox_of`."""
+    return reply.removeprefix("_INBOX.").partition(".")[0]
+
+
 def is_inbox_of(name: str, reply: str) -> bool:
     """Whether `reply` lies in the inbox of `name`: any other reply address is foreign and not honoured."""
     return reply.startswith(f"_INBOX.{name}.") and not any(mark in reply for mark in "*> ")

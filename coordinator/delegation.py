@@ -62,7 +62,9 @@ class Delegation:
     async def show(self, id: str) -> dict[str, Any]:
         """A task in full, with what was delegated in its course."""
         task = await self._task(id)
-        return full(task) | {"subtasks": [full(sub) for sub in await self._ledger.subtasks(id)]}
+        # Without their results, which may be a megabyte each: one look at a task gives that task's result.
+        subtasks = [full(sub) | {"result": None} for sub in await self._ledger.subtasks(id)]
+        return full(task) | {"subtasks": subtasks}
 
     async def list(self, limit: int) -> list[dict[str, Any]]:
         return [full(task) for task in await self._ledger.tasks(limit=limit)]

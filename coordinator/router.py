@@ -284,7 +284,10 @@ class Router:
 
     async def _claim(self) -> bool:
         look = [agent for agent in self._look if agent in self._settled]
-        free = {agent: places for agent in look[:CLAIM_AGENTS] if (places := self.places.free(agent)) > 0}
+        # With no free place too: results and notices need none.
+        free = {
+            agent: self.places.free(agent) for agent in look[:CLAIM_AGENTS] if self._presence.ready(agent)
+        }
         for agent in look[:CLAIM_AGENTS]:
             self._look.discard(agent)
             if agent not in free:

@@ -158,7 +158,7 @@ class Running:
     def _require_node(self, agent: str) -> None:
         if not self._presence.nodes:
             raise NobodyThere(
-                f"{agent} cannot be started: no node has joined; run swarm up or swarm node.",
+                f"{agent} cannot be started: no node has joined; run swarm up.",
                 reason="no_node",
             )
 

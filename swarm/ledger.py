@@ -67,7 +67,9 @@ class Ledger(Protocol):
 
     async def claim(self, free: Mapping[str, int]) -> list[Dispatch]:
         """For each agent (by name) up to `free[agent]` of its accepted deliveries, in order: marked
-        dispatched, their attempt counted, tasks set ``working``; in one statement. Expired rows are not claimed."""
+        dispatched, their attempt counted, tasks set ``working``; in one statement. Expired rows are not claimed.
+        Results and notices need no place: turns that hold every place may wait for them. So they are claimed
+        for every agent named, also with 0 free."""
 
     async def waiting(self) -> dict[str, int]:
         """How many accepted deliveries wait, for each agent that has any: what a sweep looks at."""

@@ -30,6 +30,7 @@ __all__ = [
     "MemoryDatabase",
     "ScriptedModel",
     "VirtualClock",
+    "agent",
     "eventually",
     "say",
     "started_agent",

@@ -30,6 +30,7 @@ from bus.errors import BadMessage, Disconnected, Refused, TooLate
 from bus.jwt import Key
 from bus.link import Link, StateCallback
 from bus.patterns import check_pattern, check_subject
+from bus.subjects import inbox
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +225,7 @@ class NatsBus:
             ping_interval=PING_SECONDS,
             max_outstanding_pings=2,
             pending_size=0,
-            inbox_prefix=f"_INBOX.{self.name}",
+            inbox_prefix=inbox(self.name),
             **options,
         )
         self._first = False

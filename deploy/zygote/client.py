@@ -99,7 +99,10 @@ class Zygote(asyncio.Protocol):
             async with asyncio.timeout(timeout):
                 ready = await zygote._ready
         except BaseException as error:
-            ours.close()
+            if zygote._transport is not None:
+                zygote._transport.abort()  # it owns the socket, which must not be closed under it
+            else:
+                ours.close()
             await zygote._finish(0.5)
             if isinstance(error, TimeoutError):
                 raise ZygoteFailed(f"The warm parent did not preload within {timeout:g} s.") from None

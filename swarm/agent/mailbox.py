@@ -13,7 +13,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from bus.bus import Bus, Incoming
 from bus.envelope import Envelope, error_body, pack, read_body
@@ -23,7 +25,7 @@ from swarm.agent.hand import Say, Status, say_nothing
 from swarm.components import Message
 from swarm.errors import StoreDown, StoreError, SwarmError, Unknown
 from swarm.ids import new_id
-from swarm.records import Content, Turn
+from swarm.records import OPERATOR, Content, Turn
 
 if TYPE_CHECKING:
     from swarm.agent.runtime import AgentRuntime
@@ -329,7 +331,7 @@ def _message(envelope: Envelope) -> Message:
         sender=envelope.sender,
         room=envelope.room,
         kind=envelope.kind,
-        content=read_body(envelope, Content),
+        content=_marked(envelope),
         received_at=int(time.time() * 1000),
         in_reply_to=envelope.in_reply_to,
         hops=envelope.hops,
@@ -337,3 +339,14 @@ def _message(envelope: Envelope) -> Message:
         task=envelope.id if envelope.kind == "task" else None,
         attempt=envelope.attempt,
     )
+
+
+def _marked(envelope: Envelope) -> Content:
+    """The content, saying when it comes from another agent (F2, F4); its own metadata is kept."""
+    content = read_body(envelope, Content)
+    if envelope.sender.startswith(OPERATOR):
+        return content
+    marks: dict[str, Any] = {"from_agent": envelope.sender, "inter_agent": True}
+    if envelope.kind == "announce":
+        marks["broadcast"] = True
+    return msgspec.structs.replace(content, metadata={**content.metadata, **marks})

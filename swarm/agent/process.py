@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 def run(packed: bytes) -> int:
     """The entry point of a forked child: an `AgentSpec` in MessagePack in, an exit code out."""
     spec = msgspec.msgpack.decode(packed, type=AgentSpec)
+    os.chdir(spec.project or ".")  # relative paths mean the same attached and detached
     configure_logging(spec.log_level, f"{spec.agent}/{spec.instance}")
     try:
         import uvloop

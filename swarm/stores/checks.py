@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from bus.envelope import MAX_HOPS
+from bus.errors import Refused
 from swarm.errors import StoreError, near
 from swarm.ids import is_uuid
 from swarm.records import RESERVED_NAMES, AgentPlan, NewTask, Outgoing, Turn
@@ -73,8 +75,16 @@ def check_outgoing(messages: Sequence[Outgoing]) -> None:
             raise StoreError(f"Nobody sends a {message.kind} by hand.", reason="bad_kind")
         _check_length("The address", message.to, 128)
         _check_length("The room", message.room, 200)
-        if not 0 <= message.hops <= 255:
-            raise StoreError(f"{message.hops} hops are out of bounds (0 to 255).", reason="bad_hops")
+        _check_hops(message.hops)
+
+
+def _check_hops(hops: int) -> None:
+    if not 0 <= hops <= MAX_HOPS:
+        raise Refused(
+            f"This conversation has gone through {hops} agents and {MAX_HOPS} is the bound; "
+            "look for agents that answer each other.",
+            reason="hops",
+        )
 
 
 def check_turn(turn: Turn) -> None:
@@ -88,6 +98,7 @@ def check_tasks(tasks: Sequence[NewTask]) -> None:
     for task in tasks:
         if task.parent_task is not None:
             check_id("task", task.parent_task)
+        _check_hops(task.hops)
         if task.max_attempts < 1:
             raise StoreError("A task needs at least 1 attempt.", reason="bad_attempts")
 

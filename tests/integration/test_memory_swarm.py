@@ -213,7 +213,7 @@ async def test_only_a_parent_may_delegate_and_the_refusal_is_the_sources_own_sen
         await swarm.know("herald", control=True)
         await swarm.know("reader", parent="surveyor")
         await swarm.start("reader", noting([]))
-        with pytest.raises(Refused, match="^No authority over this agent$"):
+        with pytest.raises(Refused, match=r"^No authority over this agent$"):
             await swarm.ctl("delegate", agent="reader", goal="note: x", sender="herald")
         with pytest.raises(NoAuthority):
             await swarm.database.store("herald").delegate([_task("reader")])

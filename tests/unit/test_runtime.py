@@ -132,7 +132,7 @@ def test_plugins_register_after_what_they_depend_on_and_ties_keep_their_order() 
 
 
 def test_a_missing_or_circular_dependency_is_an_error_that_names_it() -> None:
-    with pytest.raises(PluginError, match="depends on 'readr'.*did you mean reader"):
+    with pytest.raises(PluginError, match=r"depends on 'readr'.*did you mean reader"):
         in_order([Plugin("a", dependencies=["readr"]), Plugin("reader")])
     with pytest.raises(PluginError, match="a → b → a"):
         in_order([Plugin("a", dependencies=["b"]), Plugin("b", dependencies=["a"])])
@@ -180,7 +180,7 @@ async def test_a_plugin_file_that_does_not_load_is_named_with_its_line(
 ) -> None:
     (tmp_path / "plugin.py").write_text(code)
     runtime = AgentRuntime({"name": "Ada", "bio": "x"}, folder=tmp_path)
-    with pytest.raises(PluginError, match="plugin.py") as caught:
+    with pytest.raises(PluginError, match=r"plugin\.py") as caught:
         await runtime.initialize()
     assert words in str(caught.value)
 

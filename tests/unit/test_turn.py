@@ -325,7 +325,9 @@ async def test_the_characters_style_examples_and_topics_reach_the_prompt() -> No
     model = ScriptedModel(texts=["hello"])
     character = {
         "name": "Ada", "bio": ["{{name}} counts."], "topics": ["sums"], "style": {"all": ["brief"]},
-        "messageExamples": [[{"name": "{{user1}}", "content": {"text": "hi"}}, {"name": "Ada", "content": {"text": "yo"}}]],
+        "messageExamples": [
+            [{"name": "{{user1}}", "content": {"text": "hi"}}, {"name": "Ada", "content": {"text": "yo"}}]
+        ],
     }  # fmt: skip
     async with agent(character, model.plugin()) as runtime:
         await say(runtime, "hello?")

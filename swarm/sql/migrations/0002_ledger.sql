@@ -13,7 +13,7 @@ create table messages (
     content     jsonb not null,
     in_reply_to text,
     expires_at  bigint,
-    hops        integer not null default 0 check (hops between 0 and 255),
+    hops        integer not null default 0 check (hops between 0 and 32),
     traceparent text,
     accepted_at bigint not null,
     primary key (id, sender)
@@ -46,6 +46,8 @@ create table deliveries (
 
 -- Partial, so that what is handled costs nothing: the queue, the order gate, what may expire, what ended badly.
 create index deliveries_waiting on deliveries (recipient, seq) where state = 'accepted';
+create index deliveries_results on deliveries (recipient, seq)
+    where state = 'accepted' and kind in ('result', 'notice');
 create index deliveries_open on deliveries (recipient, sender, room, seq) where state in ('accepted', 'dispatched');
 create index deliveries_expiring on deliveries (expires_at) where state = 'accepted' and expires_at is not null;
 create index deliveries_lost on deliveries (state, seq) where state in ('expired', 'dead');
@@ -66,7 +68,7 @@ create table tasks (
     note         text,
     deadline     bigint,
     parent_task  uuid references tasks (id),
-    hops         integer not null default 0,
+    hops         integer not null default 0 check (hops between 0 and 32),
     traceparent  text,
     created_at   bigint not null,
     updated_at   bigint not null,
@@ -78,6 +80,7 @@ create index tasks_newest on tasks (created_at desc, id desc);
 create index tasks_parent_task on tasks (parent_task) where parent_task is not null;
 
 create table memories (
+    seq        bigint generated always as identity,  -- in the order of writing: two of one millisecond keep it
     id         uuid not null,
     agent      uuid not null,
     room       text not null,
@@ -87,5 +90,5 @@ create table memories (
     created_at bigint not null,
     primary key (agent, id)
 );
-create index memories_latest on memories (agent, created_at, id);
-create index memories_room on memories (agent, room, created_at, id);
+create index memories_latest on memories (agent, created_at, seq);
+create index memories_room on memories (agent, room, created_at, seq);

@@ -50,7 +50,7 @@ begin
                 'text', format('Your message to %s is %s: %s.', v_to, p_delivery.state, p_delivery.reason),
                 'data', jsonb_build_object('message', p_delivery.message, 'recipient', v_to,
                                            'state', p_delivery.state, 'reason', p_delivery.reason)),
-            p_delivery.message::text, least(v_message.hops + 1, 255), v_message.traceparent, now_ms())
+            p_delivery.message::text, least(v_message.hops + 1, 32), v_message.traceparent, now_ms())
     on conflict do nothing;
     insert into deliveries (message, sender, recipient, room, kind, accepted_at)
     values (v_id, v_coordinator, p_delivery.sender, p_delivery.room, 'notice', now_ms())

@@ -25,7 +25,7 @@ begin
                 'data', jsonb_build_object('task', p_task.id, 'state', p_task.state, 'error', p_task.error,
                                            'result', coalesce(p_task.result -> 'data', '{}'::jsonb)),
                 'metadata', coalesce(p_task.result -> 'metadata', '{}'::jsonb)),
-            p_task.id::text, least(p_task.hops + 1, 255), p_task.traceparent, v_now)
+            p_task.id::text, least(p_task.hops + 1, 32), p_task.traceparent, v_now)
     on conflict do nothing;
     insert into deliveries (message, sender, recipient, room, kind, accepted_at)
     values (v_id, p_sender, v_parent.id, 'task:' || p_task.id, 'result', v_now)

@@ -8,6 +8,7 @@ declare
     v_seq bigint := (p_turn ->> 'delivery')::bigint;
     v_attempt integer := coalesce((p_turn ->> 'attempt')::integer, 0);
     v_outcome jsonb := nullif(p_turn -> 'outcome', 'null'::jsonb);
+    v_dead text := p_turn ->> 'dead';  -- given up: the delivery dies with this reason instead
     v_now bigint := now_ms();
     v_delivery deliveries;
     v_task tasks;
@@ -17,7 +18,11 @@ begin
     dead := '{}';
     if v_seq is not null then
         update deliveries d
-        set state = 'handled', handled_at = v_now, handled_by = p_turn ->> 'instance'
+        set state = case when v_dead is null then 'handled' else 'dead' end,
+            handled_at = case when v_dead is null then v_now end,
+            ended_at = case when v_dead is not null then v_now end,
+            reason = v_dead,
+            handled_by = p_turn ->> 'instance'
         where d.seq = v_seq and d.recipient = v_me
           and d.handled_at is null and d.state in ('accepted', 'dispatched')
           and (d.kind <> 'task' or d.attempts = v_attempt)
@@ -36,6 +41,16 @@ begin
                 when v_delivery.state in ('expired', 'dead') then 'stale'
                 when v_delivery.kind = 'task' and v_delivery.attempts <> v_attempt then 'stale'
                 else 'out_of_order' end;
+            return;
+        end if;
+        if v_dead is not null then
+            if v_delivery.kind = 'task' then
+                perform end_task(v_delivery.message, 'failed', v_dead);
+            else
+                perform send_notice(v_delivery);
+            end if;
+            recipients := array(select name from agents where id = v_delivery.sender and not reserved);
+            status := 'committed';
             return;
         end if;
     end if;

@@ -48,7 +48,18 @@ begin
         cross join lateral (
             select q.seq from deliveries q
             where q.recipient = a.id and q.state = 'accepted' and (q.expires_at is null or q.expires_at > v_now)
+              and q.kind not in ('result', 'notice')
             order by q.seq limit w.free
+            for update skip locked) d
+        union all
+        -- Turns that hold every place may wait for these, so they need none.
+        select d.seq
+        from unnest(p_names) as w (name)
+        join agents a on a.name = w.name
+        cross join lateral (
+            select q.seq from deliveries q
+            where q.recipient = a.id and q.state = 'accepted' and q.kind in ('result', 'notice')
+            order by q.seq limit 256
             for update skip locked) d
     ), marked as (
         update deliveries d set state = 'dispatched', attempts = d.attempts + 1, dispatched_at = v_now
@@ -85,16 +96,12 @@ declare
     v_crashes integer := p_delivery.crashes + p_crashed::integer;
     v_most integer;
 begin
-    if p_crashed and v_crashes >= 3 then
+    -- Only crashes count against a task's attempts: a graceful return, or a takeover, is not its fault.
+    select least(3, (select max_attempts from tasks where id = p_delivery.message and p_delivery.kind = 'task'))
+    into v_most;
+    if p_crashed and v_crashes >= v_most then
         update deliveries set crashes = v_crashes where seq = p_delivery.seq;
-        return end_delivery(p_delivery.seq, 'dead', 'crashed its recipient 3 times');
-    end if;
-    if p_delivery.kind = 'task' then
-        select max_attempts into v_most from tasks where id = p_delivery.message;
-        if p_delivery.attempts >= v_most then
-            update deliveries set crashes = v_crashes where seq = p_delivery.seq;
-            return end_delivery(p_delivery.seq, 'dead', format('it was tried %s times', p_delivery.attempts));
-        end if;
+        return end_delivery(p_delivery.seq, 'dead', format('crashed its recipient %s times', v_crashes));
     end if;
     update deliveries set state = 'accepted', crashes = v_crashes where seq = p_delivery.seq;
     return false;

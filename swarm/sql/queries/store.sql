@@ -51,8 +51,8 @@ from unnest((select readable())) as r (agent)
 cross join lateral (
     select * from memories x
     where x.agent = r.agent and ($1::text is null or x.kind = $1)
-    order by x.created_at desc, x.id desc limit $2) m
-order by m.created_at desc, m.id desc limit $2;
+    order by x.created_at desc, x.seq desc limit $2) m
+order by m.created_at desc, m.seq desc limit $2;
 
 -- name: get_room_memories
 select m.id, m.room, m.entity, m.kind, m.content, m.created_at
@@ -60,8 +60,8 @@ from unnest((select readable())) as r (agent)
 cross join lateral (
     select * from memories x
     where x.agent = r.agent and x.room = $3 and ($1::text is null or x.kind = $1)
-    order by x.created_at desc, x.id desc limit $2) m
-order by m.created_at desc, m.id desc limit $2;
+    order by x.created_at desc, x.seq desc limit $2) m
+order by m.created_at desc, m.seq desc limit $2;
 
 -- name: count_memories
 select count(*) from memories where ($1::text is null or room = $1) and ($2::text is null or kind = $2);

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from bus.envelope import MAX_HOPS
 from bus.errors import Refused
 from swarm.errors import StoreDown, UnknownAgent
 from swarm.records import (
@@ -251,7 +252,7 @@ class MemoryDatabase:
                 {"message": message.id, "recipient": to, "state": delivery.state, "reason": delivery.reason},
             ),
             in_reply_to=message.id,
-            hops=min(message.hops + 1, 255),
+            hops=min(message.hops + 1, MAX_HOPS),
             traceparent=message.traceparent,
         )
         self.put_delivery(row, sender.id)
@@ -296,7 +297,7 @@ class MemoryDatabase:
                 result.metadata,
             ),
             in_reply_to=task.id,
-            hops=min(task.hops + 1, 255),
+            hops=min(task.hops + 1, MAX_HOPS),
             traceparent=task.traceparent,
         )
         self.put_delivery(row, parent.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from swarm.errors import StoreError
 from swarm.ledger import LeaseLost
@@ -24,6 +25,9 @@ from swarm.stores.memory.database import MemoryDatabase
 from swarm.stores.memory.delegation import delegate
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, MessageRow, delivery_view, ended_value
 from swarm.stores.memory.store import directory
+
+CRASHES: Final = 3
+"""How many recipients may die with a delivery in hand before it dies too."""
 
 
 class MemoryLedger:
@@ -169,10 +173,12 @@ class MemoryLedger:
                 continue
             left = places
             for row in database.open.get(agent.id, {}).values():
-                if left <= 0:
-                    break
                 expires = row.message.expires_at
-                if row.state == "accepted" and (expires is None or expires > now):
+                if row.state != "accepted" or (expires is not None and expires <= now):
+                    continue
+                if row.message.kind in ("result", "notice"):
+                    found.append(row)
+                elif left > 0:
                     found.append(row)
                     left -= 1
         found.sort(key=lambda row: row.seq)
@@ -222,10 +228,11 @@ class MemoryLedger:
     def _give_back(self, row: DeliveryRow, *, crashed: bool) -> bool:
         """Whether it ended instead."""
         row.crashes += crashed
-        if crashed and row.crashes >= 3:
-            return self._database.end_delivery(row, "dead", "crashed its recipient 3 times")
-        if row.message.kind == "task" and row.attempts >= self._database.tasks[row.message.id].max_attempts:
-            return self._database.end_delivery(row, "dead", f"it was tried {row.attempts} times")
+        most = CRASHES
+        if row.message.kind == "task":
+            most = min(most, self._database.tasks[row.message.id].max_attempts)
+        if crashed and row.crashes >= most:
+            return self._database.end_delivery(row, "dead", f"crashed its recipient {row.crashes} times")
         row.state = "accepted"
         return False
 

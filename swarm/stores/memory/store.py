@@ -58,6 +58,10 @@ class MemoryStore:
                 )
             if (refusal := self._refusal(delivery, turn)) is not None:
                 return refusal
+            if turn.dead is not None:
+                sender = database.agents[delivery.message.sender]
+                database.end_delivery(delivery, "dead", turn.dead)
+                return Committed("committed", () if sender.reserved else (sender.name,))
             self._handle(delivery)
         database.remember(me, turn.memories)
         receipts, dead = database.accept(me, turn.outgoing, strict=False)
@@ -147,7 +151,7 @@ class MemoryStore:
     async def get_memories(
         self, *, room: str | None = None, kind: str | None = None, limit: int = 32
     ) -> list[Memory]:
-        found = sorted(self._matching(room, kind), key=lambda m: (m.created_at, m.id))
+        found = sorted(self._matching(room, kind), key=lambda m: m.created_at)  # of one moment: as written
         return copy.deepcopy(found[-limit:]) if limit > 0 else []
 
     async def count_memories(self, *, room: str | None = None, kind: str | None = None) -> int:

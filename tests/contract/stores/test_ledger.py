@@ -7,7 +7,7 @@ import pytest
 from swarm.errors import StoreError, UnknownAgent
 from swarm.ids import new_id, string_to_uuid
 from swarm.ledger import LeaseLost, Ledger
-from swarm.records import AgentPermissions, AgentPlan, Content, Turn
+from swarm.records import AgentPermissions, AgentPlan, Content, TaskOutcome, Turn
 from tests.contract.store_fixtures import CONTROL, FAMILY, World, message, now, plan, task
 
 # ── the way of a message ──────────────────────────────────────────────────────────────────────────
@@ -335,3 +335,37 @@ async def test_everything_accepted_is_accounted_for(world: World) -> None:
         "deliveries.dead": 1,
         "tasks.submitted": 1,
     }
+
+
+async def test_results_and_notices_need_no_place_because_turns_that_hold_all_places_may_wait_for_them(
+    world: World,
+) -> None:
+    boss = world.store("boss")
+    await boss.delegate([task("reader"), task("reader")])
+    for got in await world.claim("reader"):
+        await world.store("reader").commit(
+            Turn(delivery=got.delivery, attempt=1, outcome=TaskOutcome(got.id, "completed", Content("done")))
+        )
+    await world.store("stranger").post([message("boss", "a tell waits for a place")])
+    got = await world.ledger.claim({"boss": 0})
+    assert [one.kind for one in got] == ["result", "result"]
+    assert (await world.ledger.waiting())["boss"] == 1
+
+
+async def test_a_message_that_its_recipient_gives_up_is_dead_and_its_sender_is_told_once(
+    world: World,
+) -> None:
+    sent, given = message("reader"), task("reader")
+    await world.store("boss").post([sent])
+    await world.store("boss").delegate([given])
+    for got in await world.claim("reader"):
+        turn = Turn(delivery=got.delivery, attempt=1, dead="it cannot be read")
+        assert (await world.store("reader").commit(turn)).status == "committed"
+        assert (await world.store("reader").commit(turn)).status == "stale"
+    view = await world.ledger.message(sent.id)
+    assert view is not None
+    assert [(one.state, one.reason) for one in view.deliveries] == [("dead", "it cannot be read")]
+    told = await world.claim("boss")
+    assert sorted(one.kind for one in told) == ["notice", "result"]
+    (ended,) = await world.store("boss").get_tasks([given.id])
+    assert (ended.state, ended.error) == ("failed", "it cannot be read")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 
 from swarm.errors import StoreError
-from swarm.ids import string_to_uuid
+from swarm.ids import new_id, string_to_uuid
 from swarm.records import AgentPermissions, Content, Memory, Turn
 from tests.contract.store_fixtures import CONTROL, FAMILY, World, memory, plan
 
@@ -143,3 +145,23 @@ async def test_an_agent_sets_its_own_status_only(world: World) -> None:
     }
     await world.store("reader").set_status("inactive")
     assert {a.status for a in await world.ledger.agents()} == {"inactive"}
+
+
+async def test_memories_of_one_millisecond_come_back_as_they_were_written(world: World) -> None:
+    reader = world.store("reader")
+    for number in range(20):
+        await reader.create_memory(
+            Memory(id=new_id(), room="r", entity="e", content=Content(str(number)), created_at=1000)
+        )
+    await reader.commit(
+        Turn(
+            delivery=None,
+            memories=tuple(
+                Memory(id=str(uuid4()), room="r", entity="e", content=Content(str(number)), created_at=1000)
+                for number in range(20, 40)
+            ),
+        )
+    )
+    assert [m.content.text for m in await reader.get_memories(room="r", limit=30)] == [
+        str(n) for n in range(10, 40)
+    ]

@@ -174,7 +174,6 @@ async def test_nobody_sends_the_ledgers_own_kinds(world: World, kind: str) -> No
         (Outgoing(id="m1", to="reader", room="r", content=Content("x")), "not an id"),
         (message("reader", room=""), "room"),
         (message("reader", room="r" * 201), "room"),
-        (message("reader", hops=256), "hops"),
         (message("reader", "\ud800"), "JSON"),
     ],
 )
@@ -342,3 +341,12 @@ async def test_an_outgoing_message_to_nobody_is_kept_as_dead_and_its_sender_told
 async def test_a_stranger_stays_out_of_an_empty_database_of_names(world: World) -> None:
     with pytest.raises(StoreError):
         await world.another_store("who-is-that").init()
+
+
+async def test_a_conversation_past_its_hops_is_refused_whoever_sends(world: World) -> None:
+    for hops in (33, -1):
+        with pytest.raises(Refused, match="look for agents that answer each other"):
+            await world.store("boss").post([message("reader", hops=hops)])
+        with pytest.raises(Refused, match="look for agents that answer each other"):
+            await world.store("boss").commit(Turn(delivery=None, outgoing=(message("reader", hops=hops),)))
+    assert await world.ledger.waiting() == {}

@@ -262,17 +262,23 @@ async def test_a_task_in_hand_is_failed_by_its_deadline_too(world: World) -> Non
     assert await world.store("reader").commit(turn) == Committed("stale")
 
 
-async def test_attempts_are_bounded(world: World) -> None:
+async def test_a_task_ends_when_it_has_crashed_as_many_recipients_as_it_may_have_attempts(
+    world: World,
+) -> None:
     given = task("reader", max_attempts=2)
     await world.store("boss").delegate([given])
-    for attempt in (1, 2):
+    for attempt in (1, 3):
         (got,) = await world.claim("reader")
         assert got.attempt == attempt
-        ended = await world.ledger.release([got.delivery], crashed=False)
-    assert [(e.state, e.reason) for e in ended] == [("dead", "it was tried 2 times")]
+        assert await world.ledger.release([got.delivery], crashed=False) == [], (
+            "a graceful return is no fault"
+        )
+        (got,) = await world.claim("reader")
+        ended = await world.ledger.release([got.delivery], crashed=True)
+    assert [(e.state, e.reason) for e in ended] == [("dead", "crashed its recipient 2 times")]
     assert await world.claim("reader") == []
     (failed,) = await world.store("boss").get_tasks([given.id])
-    assert (failed.state, failed.attempts) == ("failed", 2)
+    assert (failed.state, failed.attempts) == ("failed", 4)
 
 
 async def test_a_task_that_crashes_its_recipient_thrice_fails(world: World) -> None:
