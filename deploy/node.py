@@ -26,6 +26,7 @@ from bus.credentials import Authority, Credentials
 from bus.envelope import Envelope, pack, read_body
 from bus.errors import BusError, Disconnected
 from bus.subjects import Subjects
+from deploy.agent_settings import AgentSettings
 from deploy.processes import end_strays
 from deploy.slot import Slot
 from deploy.zygote import Exited, Zygote, ZygoteFailed
@@ -88,6 +89,7 @@ class Node:
         self._bus = bus
         self._authority = authority
         self._project = Project(Path(settings.file))
+        self._agent_settings = AgentSettings(self._project.file)
         self._subjects = Subjects(settings.swarm)
         self._slots: dict[tuple[str, int], Slot] = {}
         self._tasks: asyncio.TaskGroup
@@ -284,6 +286,7 @@ class Node:
             rooms_at_once=settings.rooms_at_once,
             capacity=settings.capacity,
             drain_seconds=max(1.0, settings.drain_seconds - 2.0),
+            settings=self._agent_settings.of(placement.agent),
         )
 
     def _on_exit(self, exited: Exited) -> None:

@@ -78,16 +78,24 @@ class AgentSection(_Section):
     roles: Annotated[tuple[Slug, ...], Field(max_length=64)] = ()
     replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] = 1
     balance: Balance = "room"
+    settings: Annotated[dict[str, Any], Field(repr=False)] = {}
 
 
 class SwarmConfig(_Section):
-    """The whole file. Agents by name, in the order of the file."""
+    """The whole file. Agents by name, in the order of the file. `settings` are every agent's, its own over them;
+    a character's own settings come first (swarm/settings.py)."""
 
     swarm: SwarmSection
     bus: BusSection = BusSection()
     store: StoreSection = StoreSection()
     limits: LimitsSection = LimitsSection()
+    settings: Annotated[dict[str, Any], Field(repr=False)] = {}
     agents: dict[str, AgentSection] = {}
+
+    def settings_of(self, name: str) -> dict[str, Any]:
+        """What the file sets for `name`; nothing for an agent that it does not have."""
+        agent = self.agents.get(name)
+        return {**self.settings, **(agent.settings if agent else {})}
 
     def permissions_of(self, name: str) -> AgentPermissions:
         """What `name` may do. A child whose parent may not read *its* parent's memory may not either,

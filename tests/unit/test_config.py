@@ -123,5 +123,16 @@ def test_an_error_never_shows_the_password_of_a_url() -> None:
 
 def test_the_schema_knows_every_section() -> None:
     schema = json_schema()
-    assert set(schema["properties"]) == {"swarm", "bus", "store", "limits", "agents"}
+    assert set(schema["properties"]) == {"swarm", "bus", "store", "limits", "settings", "agents"}
     assert schema["additionalProperties"] is False
+
+
+def test_an_agents_settings_lie_over_the_swarms_and_are_in_no_repr() -> None:
+    config = parse_config(
+        SURVEY + '[agents.reader.settings]\nOPENAI_MODEL = "small"\n'
+        '[settings]\nOPENAI_MODEL = "large"\nOPENAI_API_KEY = "${KEY:-}"\n',
+        environ={"KEY": "hush-hush"},
+    )
+    assert config.settings_of("reader") == {"OPENAI_MODEL": "small", "OPENAI_API_KEY": "hush-hush"}
+    assert config.settings_of("surveyor")["OPENAI_MODEL"] == "large"
+    assert "hush-hush" not in repr(config)
