@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -189,13 +189,3 @@ def newest(folder: Path) -> list[Result]:
             if result.name not in found or result.date >= found[result.name].date:
                 found[result.name] = result
     return sorted(found.values(), key=lambda result: result.goal)
-
-
-def merge(*many: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    """Rounds of several parts under their own names. Raises ValueError when a name is used twice."""
-    merged: dict[str, list[float]] = {}
-    for rounds in many:
-        if twice := merged.keys() & rounds.keys():
-            raise ValueError(f"Rounds of the same name: {', '.join(sorted(twice))}.")
-        merged.update(rounds)
-    return merged
