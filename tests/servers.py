@@ -51,7 +51,14 @@ class NatsServer:
             time.sleep(0.01)
 
     def freeze(self) -> None:
+        """Returns when every thread of it has stopped: the signal alone is only asked for."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        threads = Path(f"/proc/{self._process.pid}/task")
+        end = time.monotonic() + 5
+        while any(_state(thread) != "T" for thread in threads.iterdir()):
+            assert time.monotonic() < end, "the server does not stop"
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
@@ -66,3 +73,11 @@ class NatsServer:
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
+
+
+def _state(thread: Path) -> str:
+    """The kernel's letter for a thread's state; T when it has ended meanwhile."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "T"
