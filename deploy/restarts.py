@@ -2,6 +2,10 @@
 
 Backoff doubles from 0.5 to 30 s with jitter and begins anew after 60 s of health. Five crashes within 60 s
 exhaust the budget: the process is *quarantined*, which is the end of restarting until somebody resumes it.
+
+A SIGKILL that hits what was up and running is somebody else's doing (a person, the kernel that needs memory)
+and no crash loop: it is started again soon, and the budget is not touched. The message it had in hand still
+counts its crashes, so that one which eats all memory dies by them.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ from typing import Final
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 30.0
 HEALTHY_SECONDS: Final = 60.0
+UP_SECONDS: Final = 0.5
+"""What lives so long has started; a start takes a tenth of it."""
 CRASHES: Final = 5
 WINDOW_SECONDS: Final = 60.0
 
@@ -34,6 +40,12 @@ class RestartBudget:
         wait = self._wait
         self._wait = min(LONGEST_WAIT, wait * 2)
         return wait * self._chance.uniform(0.75, 1.25)
+
+    def killed(self, began: float, now: float) -> float:
+        """As `ended`, for what was killed from outside."""
+        if now - began < UP_SECONDS:
+            return self.ended(began, now)
+        return self._first_wait * self._chance.uniform(0.75, 1.25)
 
     @property
     def exhausted(self) -> bool:

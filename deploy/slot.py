@@ -171,7 +171,10 @@ class Slot:
             log.error("%s is not started again: %s", self._label, self.reason)
             self._say("quarantined", self.reason)
             return None
-        wait = self._budget.ended(began, now, crashed=crashed)
+        if exited.signal == signal.SIGKILL:
+            wait = self._budget.killed(began, now)
+        else:
+            wait = self._budget.ended(began, now, crashed=crashed)
         if self._budget.exhausted:
             log.error("%s crashed 5 times within a minute and is quarantined: %s", self._label, self.reason)
             self._say("quarantined", self.reason)

@@ -36,3 +36,16 @@ def test_what_is_not_its_fault_does_not_count() -> None:
     for _ in range(10):
         budget.ended(0, 1, crashed=False)
     assert not budget.exhausted
+
+
+def test_kills_from_outside_quarantine_nothing_that_was_up_and_do_not_make_it_wait_longer() -> None:
+    budget = RestartBudget()
+    waits = [budget.killed(now, now + 2) for now in range(0, 40, 2)]
+    assert not budget.exhausted and max(waits) <= 0.625
+
+
+def test_kills_at_the_very_start_are_a_crash_loop() -> None:
+    budget = RestartBudget()
+    for now in range(5):
+        budget.killed(now, now + 0.1)
+    assert budget.exhausted
