@@ -1,18 +1,31 @@
-"""The contract of the store, as one agent sees it. Implementations: `stores/postgres/`, `stores/memory.py`.
+"""The contract of the store, as one agent sees it. Implementations: `stores/postgres/`, `stores/memory/`.
 
 A store is opened under one agent's identity, and what it may see and write is decided by the database
 (row security on the login role), not by this code. Everything durable that an agent does goes through
-`commit` or `post`. One suite holds every implementation: tests/contract/test_store.py.
+`commit` or `post`. One suite holds every implementation: tests/contract/stores/.
 
 The coordinator's view of the same tables is in `ledger.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from swarm.records import AgentRecord, Committed, Memory, NewTask, Outgoing, Receipt, Task, Turn
+from swarm.records import (
+    AgentRecord,
+    Committed,
+    Found,
+    Memory,
+    NewTask,
+    Outgoing,
+    Participant,
+    Receipt,
+    Room,
+    RoomState,
+    Task,
+    Turn,
+)
 
 
 class Store(Protocol):
@@ -65,6 +78,49 @@ class Store(Protocol):
         """The latest `limit` memories, oldest first. Only this agent's own (and what it may read of its parent's)."""
 
     async def count_memories(self, *, room: str | None = None, kind: str | None = None) -> int: ...
+
+    async def search_memories(
+        self,
+        *,
+        text: str | None = None,
+        embedding: Sequence[float] | None = None,
+        model: str | None = None,
+        room: str | None = None,
+        kind: str | None = None,
+        limit: int = 10,
+        min_score: float = 0.0,
+    ) -> list[Found]:
+        """What answers best to `text` (its words), to `embedding` (by cosine), or to both; the best first,
+        of equals the newest. Of what `get_memories` would show, and within `room` and `kind` if given.
+
+        A text's score t is the share of its words that the memory has, rare words counting more. A vector's
+        score c is its cosine, and is 0 for a memory that has no embedding of `model` (yet). Both together make
+        1 - (1 - t)(1 - c). What scores 0 or below `min_score` is left out.
+        Raises StoreError without a text and an embedding, for an embedding without the `model` that made it
+        (vectors of two models do not compare), and for a vector that is none."""
+
+    async def set_embeddings(self, model: str, embeddings: Mapping[str, Sequence[float]]) -> None:
+        """Keep vectors by memory id, in place of those that this memory had before. Memories that are not
+        this agent's own, or are gone, are left out. Idempotent. Raises StoreError for what is no vector."""
+
+    async def embeddings_due(
+        self, limit: int, *, kinds: Sequence[str] | None = None, model: str | None = None
+    ) -> list[Memory]:
+        """The durable queue: own memories with a text and without an embedding (with `model`: without one that
+        this model made), oldest first; of `kinds` only, if given."""
+
+    # ── rooms ─────────────────────────────────────────────────────────────────────────────────────
+    async def join(self, room: str, state: RoomState = "present") -> None:
+        """Take part in a room, or change how: follow it, mute it. Idempotent; the first joining's time stays."""
+
+    async def leave(self, room: str) -> None:
+        """Take part no more. What was remembered there stays."""
+
+    async def rooms(self) -> list[Room]:
+        """The rooms that this agent takes part in, by id."""
+
+    async def participants(self, room: str) -> list[Participant]:
+        """Who takes part, by name. Nobody, to an agent that does not take part itself."""
 
     # ── itself ────────────────────────────────────────────────────────────────────────────────────
     async def get_character(self, id: str) -> dict[str, Any] | None:

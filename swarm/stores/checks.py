@@ -5,8 +5,9 @@ The same checks stand before each implementation, so that a test on the memory s
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +20,7 @@ from swarm.records import RESERVED_NAMES, AgentPlan, NewTask, Outgoing, Turn
 
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
+MAX_DIMENSIONS: Final = 8192
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -91,6 +93,47 @@ def check_turn(turn: Turn) -> None:
     check_outgoing(turn.outgoing)
     for memory in turn.memories:
         check_id("memory", memory.id)
+
+
+def check_room(room: str) -> None:
+    check_text("The room", room)
+    _check_length("The room", room, 200)
+
+
+def check_vector(vector: Sequence[float]) -> tuple[float, ...]:
+    """The vector at length 1. Raises StoreError for what has no direction: empty, all zero, not finite."""
+    numbers = tuple(float(number) for number in vector)
+    length = math.hypot(*numbers)
+    if not 0 < length < math.inf or len(numbers) > MAX_DIMENSIONS:
+        raise StoreError(
+            f"This is no embedding: {len(numbers)} numbers of length {length:g}; it takes 1 to {MAX_DIMENSIONS} "
+            "finite ones that are not all 0.",
+            reason="bad_vector",
+        )
+    return tuple(number / length for number in numbers)
+
+
+def check_embeddings(model: str, embeddings: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    check_text("The model", model)
+    _check_length("The model", model, 200)
+    return {check_id("memory", id): check_vector(vector) for id, vector in embeddings.items()}
+
+
+def check_search(
+    text: str | None, embedding: Sequence[float] | None, model: str | None, room: str | None, kind: str | None
+) -> tuple[float, ...] | None:
+    """The vector at length 1. Raises StoreError for a search that cannot mean anything."""
+    check_text("The search", text, model, room, kind)
+    if text is None and embedding is None:
+        raise StoreError("A search needs a text, an embedding, or both.", reason="bad_search")
+    if embedding is None:
+        return None
+    if not model:
+        raise StoreError(
+            "A search by embedding needs the model that made it: vectors of two models do not compare.",
+            reason="bad_search",
+        )
+    return check_vector(embedding)
 
 
 def check_tasks(tasks: Sequence[NewTask]) -> None:

@@ -30,7 +30,18 @@ __all__ = ["postgres_server", "postgres_url", "postgres_world"]
 
 Raw = asyncpg.Connection
 BOSS, READER, WRITER, STRANGER = (string_to_uuid(n) for n in ("boss", "reader", "writer", "stranger"))
-TABLES = ("agents", "characters", "lease", "messages", "deliveries", "tasks", "memories", "schema_migrations")
+TABLES = (
+    "agents",
+    "characters",
+    "lease",
+    "messages",
+    "deliveries",
+    "tasks",
+    "memories",
+    "embeddings",
+    "participants",
+    "schema_migrations",
+)
 
 
 async def connect(world: PostgresWorld, agent: str) -> Raw:
@@ -383,10 +394,48 @@ async def test_every_table_has_row_security_even_for_its_owner(postgres_world: P
             "select proname, proconfig::text from pg_proc where pronamespace = $1::text::regnamespace and prosecdef",
             postgres_world.swarm,
         )
-        assert {r["proname"] for r in doors} == {"readable", "commit_turn", "post_messages", "delegate_tasks"}
+        assert {r["proname"] for r in doors} == {
+            "readable",
+            "my_rooms",
+            "commit_turn",
+            "post_messages",
+            "delegate_tasks",
+        }
         assert all("search_path" in r["proconfig"] and "pg_temp" in r["proconfig"] for r in doors)
     finally:
         await connection.close()
+
+
+async def test_embeddings_are_as_private_as_their_memories(
+    postgres_world: PostgresWorld, writer: Raw, reader: Raw
+) -> None:
+    secret = memory("secret")
+    boss = postgres_world.store("boss")
+    await boss.create_memory(secret)
+    await boss.set_embeddings("m", {secret.id: [1.0]})
+    assert await writer.fetchval("select count(*) from embeddings") == 0
+    assert await reader.fetchval("select count(*) from embeddings") == 1
+    forge = "insert into embeddings (agent, memory, model, vector) values ($1, $2, 'm', '{1}')"
+    for raw in (writer, reader):
+        await refused(raw, forge, BOSS, secret.id)
+        await refused(raw, "delete from embeddings")
+        assert await raw.execute("update embeddings set vector = '{0}'") == "UPDATE 0"
+
+
+async def test_nobody_puts_another_into_a_room_or_out_of_it(
+    postgres_world: PostgresWorld, writer: Raw
+) -> None:
+    await postgres_world.store("boss").join("board")
+    assert await writer.fetchval("select count(*) from participants") == 0
+    await refused(writer, "insert into participants (room, agent) values ('board', $1)", READER)
+    assert await writer.execute("delete from participants where room = 'board'") == "DELETE 0"
+    await writer.execute("insert into participants (room, agent) values ('board', $1)", WRITER)
+    assert await writer.fetchval("select count(*) from participants") == 2
+    await refused(writer, "update participants set agent = $1", READER)
+    assert (
+        await writer.execute("update participants set state = 'muted' where agent = $1", BOSS) == "UPDATE 0"
+    )
+    assert await writer.execute("delete from participants") == "DELETE 1"
 
 
 async def test_who_is_no_longer_planned_cannot_log_in(postgres_world: PostgresWorld) -> None:

@@ -88,7 +88,42 @@ create table memories (
     kind       text not null,
     content    jsonb not null,
     created_at bigint not null,
+    -- What it is found by. ASCII punctuation parts words, so that no path or address is one word; the rest is
+    -- the parser's, which takes all other characters for letters whatever the locale. A tsvector holds 1 MB.
+    words      tsvector generated always as (strip(to_tsvector('simple', regexp_replace(
+                   left(coalesce(content ->> 'text', ''), 100000), '[!-/:-@[-`{-~]+', ' ', 'g')))) stored,
     primary key (agent, id)
 );
 create index memories_latest on memories (agent, created_at, seq);
 create index memories_room on memories (agent, room, created_at, seq);
+create index memories_kind on memories (agent, kind, seq);
+
+-- One for each memory, by the agent's current model; a memory without one is what the queue of embeddings holds.
+-- float4[] and not pgvector's type, so that every server can hold it; where the extension is, it compares.
+create table embeddings (
+    agent  uuid not null,
+    memory uuid not null,
+    model  text not null check (length(model) between 1 and 200),
+    vector float4[] not null check (cardinality(vector) between 1 and 8192),  -- of length 1
+    primary key (agent, memory),
+    foreign key (agent, memory) references memories (agent, id) on delete cascade
+);
+alter table embeddings alter column vector set storage external;  -- floats do not compress
+
+create table participants (
+    room      text not null check (length(room) between 1 and 200),
+    agent     uuid not null references agents (id),
+    state     text not null default 'present' check (state in ('present', 'followed', 'muted')),
+    joined_at bigint not null default now_ms(),
+    primary key (room, agent)
+);
+create index participants_agent on participants (agent, room);
+
+do $$
+begin
+    if exists (select from pg_available_extensions where name = 'vector') then
+        create extension if not exists vector with schema public;
+    end if;
+exception when others then  -- not allowed here, or another swarm is at it: cosines are worked out by the agent then
+    raise notice 'without pgvector: %', sqlerrm;
+end $$;

@@ -26,6 +26,10 @@ as $$
     from agents a where a.id = me()
 $$;
 
+-- The rooms that the agent takes part in. Security definer: the policy on participants asks it.
+create function my_rooms() returns text[] language sql stable security definer set search_path from current
+as $$ select coalesce(array_agg(room), '{}') from participants where agent = me() $$;
+
 create function require_agent() returns uuid language plpgsql stable set search_path from current
 as $$
 begin
@@ -39,7 +43,8 @@ do $$
 declare
     t text;
 begin
-    foreach t in array array['agents', 'characters', 'lease', 'messages', 'deliveries', 'tasks', 'memories'] loop
+    foreach t in array array['agents', 'characters', 'lease', 'messages', 'deliveries', 'tasks', 'memories',
+                             'embeddings', 'participants'] loop
         execute format('alter table %I enable row level security', t);
         execute format('alter table %I force row level security', t);
         execute format('create policy owner on %I to current_user using (true) with check (true)', t);
@@ -60,4 +65,12 @@ create policy own_progress on tasks for update
     using (child = (select me()) and state = 'working') with check (child = (select me()) and state = 'working');
 create policy readable_memories on memories for select using (agent = any ((select readable())::uuid[]));
 create policy own_memories on memories for insert with check (agent = (select me()));
+create policy readable_embeddings on embeddings for select using (agent = any ((select readable())::uuid[]));
+create policy new_embeddings on embeddings for insert with check (agent = (select me()));
+create policy own_embeddings on embeddings for update using (agent = (select me())) with check (agent = (select me()));
+create policy same_room on participants for select
+    using (agent = (select me()) or room = any ((select my_rooms())::text[]));
+create policy joining on participants for insert with check (agent = (select me()));
+create policy own_part on participants for update using (agent = (select me())) with check (agent = (select me()));
+create policy leaving on participants for delete using (agent = (select me()));
 -- lease: no policy for agents.

@@ -2,9 +2,13 @@
 -- A migration that adds functions must revoke them from public again.
 
 revoke all on all functions in schema :"schema" from public;
-grant select on agents, characters, messages, deliveries, tasks, task_list, memories to :"agents";
+grant select on agents, characters, messages, deliveries, tasks, task_list, memories, embeddings,
+    participants to :"agents";
 grant update (status, updated_at) on agents to :"agents";
 grant update (progress, note, updated_at) on tasks to :"agents";
-grant insert on memories to :"agents";
-grant execute on function me(), readable(), require_agent(), now_ms(), commit_turn(jsonb), post_messages(jsonb),
+grant insert on memories, embeddings, participants to :"agents";
+grant update (model, vector) on embeddings to :"agents";
+grant update (state) on participants to :"agents";
+grant delete on participants to :"agents";
+grant execute on function me(), readable(), my_rooms(), require_agent(), now_ms(), commit_turn(jsonb), post_messages(jsonb),
     delegate_tasks(jsonb) to :"agents";

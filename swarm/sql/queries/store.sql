@@ -66,6 +66,84 @@ order by m.created_at desc, m.seq desc limit $2;
 -- name: count_memories
 select count(*) from memories where ($1::text is null or room = $1) and ($2::text is null or kind = $2);
 
+-- The candidates of a search: $1 room, $2 kind, $3 words, $4 patterns, $5 the model of the vectors.
+-- name: search_text
+select m.agent, m.id, m.room, m.entity, m.kind, m.content, m.created_at, e.vector, null::float8 as cosine
+from unnest((select readable())) as r (agent)
+cross join lateral (
+    select * from memories x
+    where x.agent = r.agent and ($1::text is null or x.room = $1) and ($2::text is null or x.kind = $2)
+      and (x.words @@ $3::tsquery or x.content ->> 'text' like any ($4::text[]))
+    order by ts_rank(x.words, $3::tsquery) desc, x.created_at desc limit 500) m
+left join embeddings e on e.agent = m.agent and e.memory = m.id and e.model = $5;
+
+-- Vectors of $3 model in the scope of $1 room and $2 kind, of the newest memories.
+-- name: vectors
+select e.agent, e.memory, e.vector
+from unnest((select readable())) as r (agent)
+cross join lateral (
+    select x.agent, x.id from memories x
+    where x.agent = r.agent and ($1::text is null or x.room = $1) and ($2::text is null or x.kind = $2)
+    order by x.created_at desc) m
+join embeddings e on e.agent = m.agent and e.memory = m.id and e.model = $3
+where cardinality(e.vector) = $4
+limit 20000;
+
+-- name: memories_of
+select m.agent, m.id, m.room, m.entity, m.kind, m.content, m.created_at, null::float4[] as vector, g.cosine
+from unnest($1::uuid[], $2::uuid[], $3::float8[]) as g (agent, id, cosine)
+join memories m on m.agent = g.agent and m.id = g.id;
+
+-- The schema of pgvector, if the database has it.
+-- name: vector_schema
+select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector';
+
+-- As vectors and memories_of together, by pgvector in its schema: the $6 nearest to $5.
+-- name: nearest
+select m.agent, m.id, m.room, m.entity, m.kind, m.content, m.created_at, null::float4[] as vector,
+       1 - (e.vector::@vector@.vector operator(@vector@.<=>) $5::float4[]::@vector@.vector) as cosine
+from unnest((select readable())) as r (agent)
+join memories m on m.agent = r.agent and ($1::text is null or m.room = $1) and ($2::text is null or m.kind = $2)
+join embeddings e on e.agent = m.agent and e.memory = m.id and e.model = $3 and cardinality(e.vector) = $4
+order by cosine desc limit $6;
+
+-- name: set_embeddings
+insert into embeddings (agent, memory, model, vector)
+select m.agent, m.id, $1, array(select jsonb_array_elements_text(g.value)::float4)
+from jsonb_each($2::jsonb) as g
+join memories m on m.agent = (select me()) and m.id = g.key::uuid
+on conflict (agent, memory) do update set model = excluded.model, vector = excluded.vector;
+
+-- name: embeddings_due
+select m.id, m.room, m.entity, m.kind, m.content, m.created_at
+from memories m
+where m.agent = (select me()) and ($2::text[] is null or m.kind = any ($2)) and m.content ->> 'text' <> ''
+  and not exists (
+    select from embeddings e
+    where e.agent = m.agent and e.memory = m.id and ($3::text is null or e.model = $3))
+order by m.seq limit greatest($1::integer, 0);
+
+-- name: join
+insert into participants (room, agent, state) values ($1, me(), $2)
+on conflict (room, agent) do update set state = excluded.state;
+
+-- name: leave
+delete from participants where room = $1 and agent = (select me());
+
+-- name: rooms
+select p.room, p.state, p.joined_at,
+       array(select a.name from participants o join agents a on a.id = o.agent
+             where o.room = p.room order by a.name collate "C") as participants
+from participants p
+where p.agent = (select me())
+order by p.room collate "C";
+
+-- name: participants
+select a.name, p.state, p.joined_at
+from participants p join agents a on a.id = p.agent
+where p.room = $1
+order by a.name collate "C";
+
 -- name: get_character
 select document from characters where id = $1 order by stored_at desc, version desc limit 1;
 

@@ -25,6 +25,7 @@ from swarm.records import (
     Memory,
     Outgoing,
     Receipt,
+    RoomState,
     Task,
     TaskState,
 )
@@ -57,6 +58,10 @@ class MemoryDatabase:
         """By recipient: its deliveries that are not ended, in order."""
         self.tasks: dict[str, TaskRow] = {}
         self.memories: dict[str, dict[str, Memory]] = {}
+        self.embeddings: dict[tuple[str, str], tuple[str, tuple[float, ...]]] = {}
+        """By agent id and memory id: the model and its vector at length 1."""
+        self.rooms: dict[str, dict[str, tuple[RoomState, int]]] = {}
+        """By room, then by agent id: how it takes part, and since when."""
         self.lease_holder: str | None = None
         self.lease_epoch = 0
         self.lease_until = 0
@@ -325,11 +330,14 @@ class MemoryDatabase:
         for memory in kept:
             own.setdefault(memory.id, memory)
 
-    def readable(self, agent: AgentRow) -> Iterator[Memory]:
-        """The agent's own memories, and its parent's if it was given that right."""
-        yield from self.memories.get(agent.id, {}).values()
+    def readable(self, agent: AgentRow) -> Iterator[tuple[str, Memory]]:
+        """The agent's own memories, and its parent's if it was given that right; each with its owner's id."""
+        owners = [agent.id]
         if agent.parent is not None and agent.permissions.access_parent_memory:
-            yield from self.memories.get(agent.parent, {}).values()
+            owners.append(agent.parent)
+        for owner in owners:
+            for memory in self.memories.get(owner, {}).values():
+                yield owner, memory
 
     def stats(self) -> Mapping[str, int]:
         counts: dict[str, int] = {}

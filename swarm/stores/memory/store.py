@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from swarm.errors import StoreError
-from swarm.records import AgentRecord, Committed, Content, Memory, NewTask, Outgoing, Receipt, Task, Turn
-from swarm.stores.checks import check_id, check_outgoing, check_tasks, check_text, check_turn, to_json
+from swarm.records import (
+    AgentRecord,
+    Committed,
+    Content,
+    Found,
+    Memory,
+    NewTask,
+    Outgoing,
+    Participant,
+    Receipt,
+    Room,
+    RoomState,
+    Task,
+    Turn,
+)
+from swarm.stores.checks import (
+    check_embeddings,
+    check_id,
+    check_outgoing,
+    check_room,
+    check_search,
+    check_tasks,
+    check_text,
+    check_turn,
+    to_json,
+)
 from swarm.stores.memory.database import MemoryDatabase
 from swarm.stores.memory.delegation import delegate
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, agent_record
+from swarm.stores.ranking import Candidate, rank
 
 
 class MemoryStore:
@@ -151,20 +176,97 @@ class MemoryStore:
     async def get_memories(
         self, *, room: str | None = None, kind: str | None = None, limit: int = 32
     ) -> list[Memory]:
-        found = sorted(self._matching(room, kind), key=lambda m: m.created_at)  # of one moment: as written
+        found = sorted(  # of one moment: as written
+            (memory for _, memory in self._matching(room, kind)), key=lambda m: m.created_at
+        )
         return copy.deepcopy(found[-limit:]) if limit > 0 else []
 
     async def count_memories(self, *, room: str | None = None, kind: str | None = None) -> int:
-        return len(self._matching(room, kind))
+        return sum(1 for _ in self._matching(room, kind))
 
-    def _matching(self, room: str | None, kind: str | None) -> list[Memory]:
+    def _matching(self, room: str | None, kind: str | None) -> Iterator[tuple[str, Memory]]:
         check_text("The room or kind", room, kind)
         database, me = self._open()
+        for owner, memory in database.readable(me):
+            if (room is None or memory.room == room) and (kind is None or memory.kind == kind):
+                yield owner, memory
+
+    async def search_memories(
+        self,
+        *,
+        text: str | None = None,
+        embedding: Sequence[float] | None = None,
+        model: str | None = None,
+        room: str | None = None,
+        kind: str | None = None,
+        limit: int = 10,
+        min_score: float = 0.0,
+    ) -> list[Found]:
+        asked = check_search(text, embedding, model, room, kind)
+        known = self._database.embeddings
+        candidates = []
+        for owner, memory in self._matching(room, kind):
+            made_by, vector = known.get((owner, memory.id), ("", None))
+            candidates.append(Candidate(memory, vector if made_by == model else None))
+        return copy.deepcopy(rank(candidates, text, asked, limit, min_score))
+
+    async def set_embeddings(self, model: str, embeddings: Mapping[str, Sequence[float]]) -> None:
+        vectors = check_embeddings(model, embeddings)
+        database, me = self._open()
+        own = database.memories.get(me.id, {})
+        for id, vector in vectors.items():
+            if id in own:
+                database.embeddings[me.id, id] = (model, vector)
+
+    async def embeddings_due(
+        self, limit: int, *, kinds: Sequence[str] | None = None, model: str | None = None
+    ) -> list[Memory]:
+        check_text("The model or kind", model, *(kinds or ()))
+        database, me = self._open()
+        due = []
+        for memory in database.memories.get(me.id, {}).values():
+            made_by = database.embeddings.get((me.id, memory.id), ("", ()))[0]
+            lacks = not made_by or (model is not None and made_by != model)
+            if lacks and memory.content.text and (kinds is None or memory.kind in kinds):
+                due.append(memory)
+        return copy.deepcopy(due[: max(limit, 0)])
+
+    # ── rooms ─────────────────────────────────────────────────────────────────────────────────────
+    async def join(self, room: str, state: RoomState = "present") -> None:
+        check_room(room)
+        database, me = self._open()
+        there = database.rooms.setdefault(room, {})
+        there[me.id] = (state, there[me.id][1] if me.id in there else database.now())
+
+    async def leave(self, room: str) -> None:
+        check_room(room)
+        database, me = self._open()
+        database.rooms.get(room, {}).pop(me.id, None)
+
+    async def rooms(self) -> list[Room]:
+        database, me = self._open()
         return [
-            m
-            for m in database.readable(me)
-            if (room is None or m.room == room) and (kind is None or m.kind == kind)
+            Room(
+                id=room,
+                state=there[me.id][0],
+                joined_at=there[me.id][1],
+                participants=tuple(sorted(map(database.name, there))),
+            )
+            for room, there in sorted(database.rooms.items())
+            if me.id in there
         ]
+
+    async def participants(self, room: str) -> list[Participant]:
+        check_room(room)
+        database, me = self._open()
+        there = database.rooms.get(room, {})
+        if me.id not in there:
+            return []
+        found = [
+            Participant(name=database.name(id), state=state, joined_at=since)
+            for id, (state, since) in there.items()
+        ]
+        return sorted(found, key=lambda p: p.name)
 
     # ── itself ────────────────────────────────────────────────────────────────────────────────────
     async def get_character(self, id: str) -> dict[str, Any] | None:

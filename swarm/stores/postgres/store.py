@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from swarm.errors import StoreError, UnknownAgent
-from swarm.records import AgentRecord, Committed, Memory, NewTask, Outgoing, Receipt, Task, Turn
-from swarm.stores.checks import check_id, check_outgoing, check_tasks, check_text, check_turn, to_json
+from swarm.records import (
+    AgentRecord,
+    Committed,
+    Found,
+    Memory,
+    NewTask,
+    Outgoing,
+    Participant,
+    Receipt,
+    Room,
+    RoomState,
+    Task,
+    Turn,
+)
+from swarm.stores.checks import (
+    check_embeddings,
+    check_id,
+    check_outgoing,
+    check_room,
+    check_search,
+    check_tasks,
+    check_text,
+    check_turn,
+    to_json,
+)
 from swarm.stores.postgres.names import schema_name
 from swarm.stores.postgres.pool import Connections
 from swarm.stores.postgres.queries import load
 from swarm.stores.postgres.rows import to_agent, to_memory, to_object, to_receipts, to_task
+from swarm.stores.postgres.search import Search
 
 _SQL: Final = load("store.sql")
 
@@ -27,6 +51,7 @@ class PostgresStore:
         self._connections = Connections(
             url, schema_name(swarm), size=size, name=f"swarm {agent}", deadline=deadline
         )
+        self._search = Search(self._connections, _SQL)
 
     def __repr__(self) -> str:
         return f"PostgresStore({self.agent!r}, schema={self._connections.schema!r})"
@@ -120,6 +145,60 @@ class PostgresStore:
         check_text("The room or kind", room, kind)
         rows = await self._connections.read(_SQL["count_memories"], room, kind)
         return int(rows[0][0])
+
+    async def search_memories(
+        self,
+        *,
+        text: str | None = None,
+        embedding: Sequence[float] | None = None,
+        model: str | None = None,
+        room: str | None = None,
+        kind: str | None = None,
+        limit: int = 10,
+        min_score: float = 0.0,
+    ) -> list[Found]:
+        vector = check_search(text, embedding, model, room, kind)
+        return await self._search.run(text, vector, model, room, kind, limit, min_score)
+
+    async def set_embeddings(self, model: str, embeddings: Mapping[str, Sequence[float]]) -> None:
+        vectors = check_embeddings(model, embeddings)
+        if vectors:
+            await self._connections.write(
+                _SQL["set_embeddings"], model, to_json("The embedding", vectors), id=next(iter(vectors))
+            )
+
+    async def embeddings_due(
+        self, limit: int, *, kinds: Sequence[str] | None = None, model: str | None = None
+    ) -> list[Memory]:
+        check_text("The model or kind", model, *(kinds or ()))
+        wanted = None if kinds is None else list(kinds)
+        rows = await self._connections.read(_SQL["embeddings_due"], limit, wanted, model)
+        return [to_memory(row) for row in rows]
+
+    # ── rooms ─────────────────────────────────────────────────────────────────────────────────────
+    async def join(self, room: str, state: RoomState = "present") -> None:
+        check_room(room)
+        await self._connections.write(_SQL["join"], room, state, id=f"joining {room}")
+
+    async def leave(self, room: str) -> None:
+        check_room(room)
+        await self._connections.write(_SQL["leave"], room, id=f"leaving {room}")
+
+    async def rooms(self) -> list[Room]:
+        return [
+            Room(
+                id=row["room"],
+                state=row["state"],
+                joined_at=row["joined_at"],
+                participants=tuple(row["participants"]),
+            )
+            for row in await self._connections.read(_SQL["rooms"])
+        ]
+
+    async def participants(self, room: str) -> list[Participant]:
+        check_room(room)
+        rows = await self._connections.read(_SQL["participants"], room)
+        return [Participant(name=row["name"], state=row["state"], joined_at=row["joined_at"]) for row in rows]
 
     # ── itself ────────────────────────────────────────────────────────────────────────────────────
     async def get_character(self, id: str) -> dict[str, Any] | None:
