@@ -20,7 +20,11 @@ AGENTS = {
     "reader": ["READ_FILE"],
     "surveyor": ["SURVEY"],
     "herald": ["NOTE_NEWS", "WHATS_NEW"],
+    "bridge": ["SEND"],
+    "chronicler": [],
 }
+STAND_ALONE = {"bridge", "chronicler"}
+"""Not part of the survey that `swarm.toml` describes."""
 
 
 async def live(name: str) -> AgentRuntime:
@@ -44,11 +48,14 @@ def test_a_folder_brings_the_actions_it_is_known_for(name: str) -> None:
     assert [action.name for action in plugin.actions] == AGENTS[name] if plugin else not AGENTS[name]
 
 
-def test_the_swarm_file_names_every_folder_of_the_gallery() -> None:
+def test_every_folder_of_the_gallery_is_in_the_swarm_file_or_stands_alone() -> None:
     named = {
         agent["character"] for agent in tomllib.loads((ROOT / "swarm.toml").read_text())["agents"].values()
     }
-    assert named == {f"agents/{path.parent.name}" for path in (ROOT / "agents").glob("*/character.json")}
+    folders = {f"agents/{path.parent.name}" for path in (ROOT / "agents").glob("*/character.json")}
+    assert folders == named | {f"agents/{name}" for name in STAND_ALONE}
+    guide = (ROOT / "docs/guide/gallery.md").read_text()
+    assert all(f"| `{folder.removeprefix('agents/')}` |" in guide for folder in folders)
 
 
 async def test_the_herald_tells_what_was_announced_the_latest_first() -> None:
