@@ -43,6 +43,8 @@ async def commit(turn: TurnInHand) -> None:
     elif turn.rejected:
         turn.status = "rejected"
     turn.runtime.peers.ring(turn.rung)
+    if mine:
+        turn.runtime.embeddings.wake(leaves.memories)
 
 
 def _leaves_behind(turn: TurnInHand) -> Turn:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from swarm.agent.embedding import Embeddings
 from swarm.agent.events import Events
 from swarm.agent.hand import MessageResult, Say, current_turn, say_nothing
 from swarm.agent.lifecycle import Lifecycle, Phase
@@ -30,7 +31,7 @@ from swarm.components import Action, Evaluator, Message, Provider, Service, call
 from swarm.errors import PluginError
 from swarm.ids import new_id
 from swarm.plugin import Plugin
-from swarm.records import Content, Memory
+from swarm.records import Content, Found, Memory
 from swarm.store import Store
 
 CONVERSATION_LENGTH: Final = 32
@@ -66,6 +67,7 @@ class AgentRuntime:
         self.registry = Registry()
         self.models = ModelRegistry()
         self.peers = Peers(self)
+        self.embeddings = Embeddings(self)
         self._settings = dict(settings or {})
         self._given = tuple(plugins)
         self._folder = folder
@@ -144,6 +146,7 @@ class AgentRuntime:
                 await self._to(Phase.FAILED)
                 raise
             await self._to(Phase.ACTIVE)
+            self.embeddings.wake()
 
     async def stop(self) -> None:
         """Plugins in reverse, then services in reverse, then the store; each bounded, none stops the rest.
@@ -272,18 +275,33 @@ class AgentRuntime:
             mine.memories.append(memory)
         else:
             await self.adapter.create_memory(memory)
+            self.embeddings.wake((memory,))
 
-    def in_background(self, work: Coroutine[Any, Any, None], what: str) -> None:
+    async def search_memories(
+        self,
+        text: str,
+        *,
+        room: str | None = None,
+        kind: str | None = None,
+        limit: int = 10,
+        min_score: float = 0.0,
+    ) -> list[Found]:
+        """What was remembered that answers best to `text`, by its words and (with an EMBEDDING model) its
+        meaning; the best first."""
+        return await self.embeddings.search(text, room=room, kind=kind, limit=limit, min_score=min_score)
+
+    def in_background(self, work: Coroutine[Any, Any, None], what: str) -> bool:
         """Run `work` off everybody's path; the runtime owns it and ends it at its stop. Bounded: beyond
-        the bound the work is dropped, counted and logged."""
+        the bound the work is dropped, counted and logged, and the answer is False."""
         if len(self._background) >= BACKGROUND_BOUND:
             work.close()
             self.metrics.count_failure("background", what)
             self.log.warning("too much waits in the background; %s of one message were dropped", what)
-            return
+            return False
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return True
 
     async def _finish_background(self, seconds: float = 5.0) -> None:
         if self._background:
