@@ -7,17 +7,16 @@ derived_id(*parts)     the same parts give the same id, so that a retry writes n
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
 from hashlib import sha1
 from urllib.parse import quote
-from uuid import UUID, uuid5
+from uuid import UUID
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _UNESCAPED = "-_.!~*'()"  # what JavaScript's encodeURIComponent leaves alone besides letters and digits
-_NAMESPACE = UUID("5a1c3f0e-7a2b-5d94-9c1e-0f6d3b8e4a71")  # ours; changing it changes every derived id
+_NAMESPACE = UUID("5a1c3f0e-7a2b-5d94-9c1e-0f6d3b8e4a71").bytes  # ours; changing it changes every derived id
 
 
 def is_uuid(text: str) -> bool:
@@ -58,7 +57,14 @@ def new_id(now_ns: int | None = None) -> str:
 
 
 def derived_id(*parts: str | int) -> str:
-    """The id these parts always give (uuid5): `("a", "bc")` is not `("ab", "c")`, but `1` is `"1"`."""
+    """The id these parts always give (a version 5 UUID): `("a", "bc")` is not `("ab", "c")`, but `1` is `"1"`."""
     if not parts:
         raise ValueError("an id cannot be derived from nothing; give at least one part")
-    return str(uuid5(_NAMESPACE, json.dumps([str(part) for part in parts])))
+    name = "\x00".join([f"{len(part)}:{part}" for part in map(str, parts)])
+    digest = bytearray(
+        sha1(_NAMESPACE + name.encode(errors="surrogatepass"), usedforsecurity=False).digest()[:16]
+    )
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    digits = digest.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -85,8 +85,10 @@ class EmbeddedPostgres(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        """With the password: keep it out of logs and command lines."""
-        return f"postgresql://{ROLE}:{quote(self._password, safe='')}@{LOOPBACK}:{self.port}/postgres"
+        """With the password: keep it out of logs and command lines. It listens on loopback and has no TLS;
+        asking for it would load OpenSSL's certificates into every agent, nearly a megabyte each."""
+        password = quote(self._password, safe="")
+        return f"postgresql://{ROLE}:{password}@{LOOPBACK}:{self.port}/postgres?sslmode=disable"
 
     @property
     def data(self) -> Path:

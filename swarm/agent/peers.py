@@ -267,7 +267,6 @@ class Peers:
         ttl: float | None,
     ) -> Receipt:
         turn = self._turn()
-        recipients = await self._runtime.adapter.resolve(to)
         outgoing = Outgoing(
             id=turn.mint("message") if turn else new_id(),
             to=to,
@@ -280,8 +279,9 @@ class Peers:
             traceparent=turn.message.traceparent if turn else None,
         )
         if turn is not None:
+            # A message that nobody gets should fail the handler here, not die after its commit.
+            receipt = Receipt(outgoing.id, await self._runtime.adapter.resolve(to))
             turn.outgoing.append(outgoing)
-            receipt = Receipt(outgoing.id, recipients)
         else:
             (receipt,) = await self._runtime.adapter.post([outgoing])
             self.ring(receipt.recipients)
