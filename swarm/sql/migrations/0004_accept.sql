@@ -72,7 +72,32 @@ declare
     v_now bigint := now_ms();
     v_name text;
     v_address text;
+    v_one jsonb := p_messages -> 0;
+    v_recipient uuid;
 begin
+    -- The usual case, a message to an agent by its name, without the machinery of the others: a third of its time.
+    if jsonb_array_length(p_messages) = 1 and v_one ->> 'kind' in ('tell', 'announce') then
+        select a.id, a.name into v_recipient, v_name
+        from agents a where a.name = v_one ->> 'to' and not a.reserved and a.id <> p_sender;
+        if found then
+            insert into messages (id, sender, address, room, kind, content, in_reply_to, expires_at, hops, traceparent, accepted_at)
+            values ((v_one ->> 'id')::uuid, p_sender, v_name, v_one ->> 'room', v_one ->> 'kind', v_one -> 'content',
+                    v_one ->> 'in_reply_to', (v_one ->> 'expires_at')::bigint, coalesce((v_one ->> 'hops')::integer, 0),
+                    v_one ->> 'traceparent', v_now)
+            on conflict do nothing;
+            if found then
+                insert into deliveries (message, sender, recipient, room, kind, expires_at, accepted_at)
+                values ((v_one ->> 'id')::uuid, p_sender, v_recipient, v_one ->> 'room', v_one ->> 'kind',
+                        (v_one ->> 'expires_at')::bigint, v_now);
+                ids := array[(v_one ->> 'id')::uuid];
+                names := array[v_name];
+                dead := '{}';
+                return;
+            end if;
+        end if;
+        v_name := null;
+    end if;
+
     with fresh as (
         insert into messages (id, sender, address, room, kind, content, in_reply_to, expires_at, hops, traceparent, accepted_at)
         select g.id, p_sender, g."to", g.room, g.kind, g.content, g.in_reply_to, g.expires_at, coalesce(g.hops, 0),
