@@ -20,10 +20,11 @@ AGENTS = {
     "reader": ["READ_FILE"],
     "surveyor": ["SURVEY"],
     "herald": ["NOTE_NEWS", "WHATS_NEW"],
+    "librarian": ["INDEX", "ANSWER"],
     "bridge": ["SEND"],
     "chronicler": [],
 }
-STAND_ALONE = {"bridge", "chronicler"}
+STAND_ALONE = {"librarian", "bridge", "chronicler"}
 """Not part of the survey that `swarm.toml` describes."""
 
 
