@@ -31,6 +31,7 @@ from swarm.records import (
 )
 from swarm.stores.checks import to_json
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, MessageRow, TaskRow, task_value
+from swarm.stores.memory.shelf import Shelf
 
 if TYPE_CHECKING:
     from swarm.stores.memory.ledger import MemoryLedger
@@ -57,7 +58,7 @@ class MemoryDatabase:
         self.open: dict[str, dict[int, DeliveryRow]] = {}
         """By recipient: its deliveries that are not ended, in order."""
         self.tasks: dict[str, TaskRow] = {}
-        self.memories: dict[str, dict[str, Memory]] = {}
+        self.shelves: dict[str, Shelf] = {}
         self.embeddings: dict[tuple[str, str], tuple[str, tuple[float, ...]]] = {}
         """By agent id and memory id: the model and its vector at length 1."""
         self.rooms: dict[str, dict[str, tuple[RoomState, int]]] = {}
@@ -326,18 +327,18 @@ class MemoryDatabase:
             )
             for m in memories
         ]
-        own = self.memories.setdefault(agent.id, {})
+        shelf = self.shelves.setdefault(agent.id, Shelf())
         for memory in kept:
-            own.setdefault(memory.id, memory)
+            shelf.put(memory)
 
-    def readable(self, agent: AgentRow) -> Iterator[tuple[str, Memory]]:
-        """The agent's own memories, and its parent's if it was given that right; each with its owner's id."""
+    def readable(self, agent: AgentRow) -> Iterator[tuple[str, Shelf]]:
+        """The agent's own memories, and its parent's if it was given that right; each with the owner's id."""
         owners = [agent.id]
         if agent.parent is not None and agent.permissions.access_parent_memory:
             owners.append(agent.parent)
         for owner in owners:
-            for memory in self.memories.get(owner, {}).values():
-                yield owner, memory
+            if (shelf := self.shelves.get(owner)) is not None:
+                yield owner, shelf
 
     def stats(self) -> Mapping[str, int]:
         counts: dict[str, int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, Literal
 
 from swarm.errors import StoreError
@@ -36,6 +37,7 @@ from swarm.stores.checks import (
 from swarm.stores.memory.database import MemoryDatabase
 from swarm.stores.memory.delegation import delegate
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, agent_record
+from swarm.stores.memory.shelf import Shelf, fresh
 from swarm.stores.ranking import Candidate, rank
 
 
@@ -176,10 +178,14 @@ class MemoryStore:
     async def get_memories(
         self, *, room: str | None = None, kind: str | None = None, limit: int = 32
     ) -> list[Memory]:
-        found = sorted(  # of one moment: as written
-            (memory for _, memory in self._matching(room, kind)), key=lambda m: m.created_at
-        )
-        return copy.deepcopy(found[-limit:]) if limit > 0 else []
+        check_text("The room or kind", room, kind)
+        database, me = self._open()
+        shelves = [
+            list(islice(_of_kind(shelf, room, kind), max(limit, 0)))[::-1]
+            for _, shelf in database.readable(me)
+        ]
+        found = shelves[0] if len(shelves) == 1 else sorted(chain(*shelves), key=lambda m: m.created_at)
+        return [fresh(memory) for memory in found[-limit:]]
 
     async def count_memories(self, *, room: str | None = None, kind: str | None = None) -> int:
         return sum(1 for _ in self._matching(room, kind))
@@ -187,8 +193,8 @@ class MemoryStore:
     def _matching(self, room: str | None, kind: str | None) -> Iterator[tuple[str, Memory]]:
         check_text("The room or kind", room, kind)
         database, me = self._open()
-        for owner, memory in database.readable(me):
-            if (room is None or memory.room == room) and (kind is None or memory.kind == kind):
+        for owner, shelf in database.readable(me):
+            for memory in _of_kind(shelf, room, kind):
                 yield owner, memory
 
     async def search_memories(
@@ -213,7 +219,7 @@ class MemoryStore:
     async def set_embeddings(self, model: str, embeddings: Mapping[str, Sequence[float]]) -> None:
         vectors = check_embeddings(model, embeddings)
         database, me = self._open()
-        own = database.memories.get(me.id, {})
+        own = database.shelves.get(me.id, Shelf()).by_id
         for id, vector in vectors.items():
             if id in own:
                 database.embeddings[me.id, id] = (model, vector)
@@ -224,7 +230,7 @@ class MemoryStore:
         check_text("The model or kind", model, *(kinds or ()))
         database, me = self._open()
         due = []
-        for memory in database.memories.get(me.id, {}).values():
+        for memory in database.shelves.get(me.id, Shelf()).by_id.values():
             made_by = database.embeddings.get((me.id, memory.id), ("", ()))[0]
             lacks = not made_by or (model is not None and made_by != model)
             if lacks and memory.content.text and (kinds is None or memory.kind in kinds):
@@ -287,3 +293,7 @@ class MemoryStore:
 def directory(database: MemoryDatabase) -> list[AgentRecord]:
     rows = sorted((a for a in database.agents.values() if not a.reserved), key=lambda a: a.name)
     return [agent_record(row, database.name(row.parent) if row.parent else None) for row in rows]
+
+
+def _of_kind(shelf: Shelf, room: str | None, kind: str | None) -> Iterator[Memory]:
+    return (memory for memory in shelf.newest_first(room) if kind is None or memory.kind == kind)
