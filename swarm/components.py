@@ -150,7 +150,11 @@ class ServiceStatus(StrEnum):
 class Service:
     """Something long-lived that belongs to an agent. Subclass it, name its `service_type`, and write
     `start` and `stop`; the framework sets `status` around them and calls them in the order of
-    `dependencies` (service types), stopping in reverse."""
+    `dependencies` (service types), stopping in reverse.
+
+    Work that goes on belongs in `run`: it is called after `start`, off everybody's path, and cancelled
+    before `stop`. If it raises, the service has crashed: it is stopped, made anew and started again,
+    after a wait that grows, and given up when it crashes too often. If it returns, its work is done."""
 
     service_type: ClassVar[str] = ""
     dependencies: ClassVar[Sequence[str]] = ()
@@ -161,6 +165,8 @@ class Service:
         self.status = ServiceStatus.STOPPED
 
     async def start(self) -> None: ...
+
+    async def run(self) -> None: ...
 
     async def stop(self) -> None: ...
 

@@ -38,16 +38,24 @@ __all__ = [
 
 
 class VirtualClock:
-    """A clock that a test turns: call it for Unix seconds, `advance` it by seconds."""
+    """A clock that a test turns: call it for Unix seconds, `advance` it by seconds. Its `sleep` takes no
+    time but its own, and keeps what was slept in `slept`."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.now = now
+        self.slept: list[float] = []
 
     def __call__(self) -> float:
         return self.now
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """For what takes an injected sleep."""
+        self.slept.append(seconds)
+        self.advance(seconds)
+        await asyncio.sleep(0)
 
 
 class ScriptedModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from swarm.plugin import Plugin
 from swarm.protocol import Command
 from swarm.records import AgentPermissions, AgentPlan, Balance
 from swarm.stores.memory import MemoryDatabase
-from swarm.testing import eventually
+from swarm.testing import VirtualClock, eventually
 
 NAME = "memory"
 
@@ -72,7 +73,10 @@ class MemorySwarm:
         if self.coordinator is not None:
             await self.ctl("converge")
 
-    async def start(self, name: str, *plugins: Plugin, slot: int = 1, **fields: Any) -> Running:
+    async def start(
+        self, name: str, *plugins: Plugin, slot: int = 1, clock: VirtualClock | None = None, **fields: Any
+    ) -> Running:
+        """`clock` is for the waits between tries; `fields` are the spec's."""
         spec = AgentSpec(
             swarm=NAME, agent=name, agent_id=string_to_uuid(name), instance=f"{slot}-{new_id()[-6:]}",
             source="", project="", bus_url="", bus_jwt="", bus_seed="", store_url="", **fields,
@@ -80,8 +84,9 @@ class MemorySwarm:
         bus = self.broker.connect(name)
         character = Character(name=name, bio="A test.", id=spec.agent_id)
         runtime = AgentRuntime(
-            character, self.database.store(name), plugins, name=name, instance=spec.instance
-        )
+            character, self.database.store(name), plugins, spec.settings, name=name, instance=spec.instance,
+            clock=clock or time.monotonic, sleep=clock.sleep if clock else asyncio.sleep,
+        )  # fmt: skip
         stop, instance = Stop(), Instance(spec, runtime, bus)
         task = self.group.create_task(instance.run(stop))
         running = Running(instance, runtime, stop, task, bus)

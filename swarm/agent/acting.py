@@ -40,7 +40,9 @@ async def run_action(turn: TurnInHand, action: Action) -> ActionResult:
     began = time.perf_counter()
     result = await _blocked(turn, action) or await _run(turn, action)
     result = dataclasses.replace(result, execution_time=(time.perf_counter() - began) * 1000)
-    turn.runtime.metrics.count_action(action.name, result)
+    turn.runtime.metrics.count_action(
+        action.name, result, turn.runtime.registry.owner_of("action", action.name)
+    )
     log.info(
         "action %s %s in %.0f ms%s",
         action.name,

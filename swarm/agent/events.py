@@ -28,6 +28,7 @@ CATALOGUE: Final[dict[str, tuple[str, ...]]] = {
     "evaluation:ended": ("message", "results"),
     "message:send": ("receipt",),
     "message:notice": ("message",),
+    "message:given_up": ("message", "tries", "error"),
     "task:result": ("task", "state"),
     "component:failed": ("kind", "name", "plugin", "error"),
 }

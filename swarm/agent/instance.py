@@ -54,13 +54,15 @@ class Stop:
 
 
 class Instance:
-    """Neither bus nor runtime is owned: whoever made them ends them. `ready` is set at the welcome."""
+    """Neither bus nor runtime is owned: whoever made them ends them. `ready` is set at the welcome,
+    `mailbox` when the agent is initialised."""
 
     def __init__(self, spec: AgentSpec, runtime: AgentRuntime, bus: Bus) -> None:
         self._spec = spec
         self._runtime = runtime
         self._bus = bus
         self.ready = asyncio.Event()
+        self.mailbox: Mailbox | None = None
 
     async def run(self, stop: Stop) -> int:
         """Initialise, serve until stopped or deaf, drain. Returns the exit code."""
@@ -72,6 +74,7 @@ class Instance:
             mailbox = Mailbox(
                 self._runtime, bus, bell, group, rooms_at_once=spec.rooms_at_once, capacity=spec.capacity
             )
+            self.mailbox = mailbox
             presence = Presence(spec, bus, subjects, mailbox, self._runtime.metrics)
 
             def receive(incoming: Incoming) -> None:

@@ -2,53 +2,136 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from swarm.components import ServiceStatus
 
 if TYPE_CHECKING:
     from swarm.agent.hand import MessageResult
+    from swarm.agent.runtime import AgentRuntime
     from swarm.components import ActionResult
+
+NOBODY: Final = "(no plugin)"
+
+
+@dataclass(slots=True)
+class PluginPerformance:
+    """The calls into one plugin: its actions, providers, evaluators and hooks. Milliseconds."""
+
+    calls: int = 0
+    failures: int = 0
+    total_ms: float = 0.0
+    slowest_ms: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        return {
+            "calls": self.calls,
+            "failures": self.failures,
+            "average_ms": self.total_ms / self.calls if self.calls else 0.0,
+            "slowest_ms": self.slowest_ms,
+        }
 
 
 @dataclass(slots=True)
 class Metrics:
-    """`errors` counts turns that were rejected or whose last action failed; times are in milliseconds."""
+    """`turns` counts every run to an end, `messages` those whose message ended here: handled, rejected or
+    given up. `errors` are the messages that were rejected, given up, or whose last action failed. A
+    delivery that was a duplicate, stale or out of order is a turn, and no message."""
 
+    clock: Callable[[], float] = time.monotonic
     started_at: float = field(default_factory=time.time)
     turns: int = 0
+    messages: int = 0
     errors: int = 0
+    given_up: int = 0
     successful_ms: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
     action_failures: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     """Contained failures by ``kind name``, such as ``provider WEATHER``."""
+    plugins: dict[str, PluginPerformance] = field(default_factory=dict)
+    _born: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._born = self.clock()
 
     def count_turn(self, result: MessageResult) -> None:
         self.turns += 1
         self.outcomes[result.status] += 1
+        if result.status not in ("handled", "rejected"):
+            return
+        self.messages += 1
         if result.status == "rejected" or (result.actions and not result.actions[-1].success):
             self.errors += 1
         else:
             self.successful_ms += result.milliseconds
 
-    def count_action(self, name: str, result: ActionResult) -> None:
+    def count_given_up(self) -> None:
+        """A message that never ended well, however often it was tried."""
+        self.messages += 1
+        self.errors += 1
+        self.given_up += 1
+
+    def count_action(self, name: str, result: ActionResult, plugin: str | None = None) -> None:
         self.actions[name] += 1
         if not result.success:
             self.action_failures[name] += 1
+        self.count_call(plugin, result.execution_time, failed=not result.success)
+
+    def count_call(self, plugin: str | None, milliseconds: float, *, failed: bool) -> None:
+        performance = self.plugins.setdefault(plugin or NOBODY, PluginPerformance())
+        performance.calls += 1
+        performance.failures += failed
+        performance.total_ms += milliseconds
+        performance.slowest_ms = max(performance.slowest_ms, milliseconds)
 
     def count_failure(self, kind: str, name: str) -> None:
         self.failures[f"{kind} {name}"] += 1
 
     @property
     def error_rate(self) -> float:
-        """Errors over all turns, 0..1."""
-        return self.errors / self.turns if self.turns else 0.0
+        """Errors over all messages, 0..1."""
+        return self.errors / self.messages if self.messages else 0.0
 
     @property
     def average_response_ms(self) -> float:
-        """Over the successful turns."""
-        good = self.turns - self.errors
+        """Over the messages that ended well."""
+        good = self.messages - self.errors
         return self.successful_ms / good if good else 0.0
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since this runtime was made; not the process's."""
+        return self.clock() - self._born
+
+
+def report(runtime: AgentRuntime) -> dict[str, Any]:
+    """The source's six (G8), ready for JSON. Times in milliseconds, memory in bytes."""
+    metrics = runtime.metrics
+    return {
+        "messages_processed": metrics.messages,
+        "average_response_time": metrics.average_response_ms,
+        "error_rate": metrics.error_rate,
+        "memory_usage": resident_bytes(),
+        "active_services": sum(
+            service.status is ServiceStatus.RUNNING
+            for services in runtime.services.values()
+            for service in services
+        ),
+        "plugin_performance": {name: one.as_dict() for name, one in sorted(metrics.plugins.items())},
+    }
+
+
+def resident_bytes(read: Callable[[], str] = lambda: Path("/proc/self/statm").read_text()) -> int:
+    """This process's resident memory; 0 where the system does not say."""
+    try:
+        return int(read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -85,6 +85,11 @@ class Peers:
     def connect(self, bus: Bus, subjects: Subjects, bell: BellRope) -> None:
         self._bus, self._subjects, self._bell = bus, subjects, bell
 
+    @property
+    def connected(self) -> bool | None:
+        """Whether the bus's server can be reached at this moment; None for an agent that runs alone."""
+        return None if self._bus is None else self._bus.connected
+
     # ── the four verbs ────────────────────────────────────────────────────────────────────────────
     async def ask(
         self,

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from bus.bus import Bus, Incoming
@@ -19,7 +17,7 @@ from bus.envelope import Envelope, pack, read_body
 from bus.errors import BadMessage, BusError
 from bus.subjects import Subjects
 from swarm.agent.mailbox import Mailbox
-from swarm.agent.metrics import Metrics
+from swarm.agent.metrics import Metrics, resident_bytes
 from swarm.agent.spec import AgentSpec
 from swarm.ids import new_id
 from swarm.protocol import BEAT_SECONDS, Beat, Goodbye, Hello, InstanceStatus, RollCall, Welcome
@@ -97,7 +95,7 @@ class Presence:
             status=self.status,
             in_flight=self._mailbox.running,
             queued=self._mailbox.queued,
-            rss_mb=_own_memory(),
+            rss_mb=resident_bytes() / 1_048_576,
             turns=self._metrics.turns,
             errors=self._metrics.errors,
         )
@@ -127,11 +125,3 @@ class Presence:
             kind="control",
             body=pack(body),
         )
-
-
-def _own_memory(read: Callable[[], str] = lambda: Path("/proc/self/statm").read_text()) -> float:
-    """Resident memory in MB; 0 where the system does not say."""
-    try:
-        return int(read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1_048_576
-    except (OSError, ValueError, IndexError):
-        return 0.0

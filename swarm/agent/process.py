@@ -23,7 +23,7 @@ from swarm.agent.instance import BAD_CONFIGURATION, DEPENDENCY_DOWN, Instance, S
 from swarm.agent.runtime import AgentRuntime
 from swarm.agent.spec import AgentSpec
 from swarm.character import load_character
-from swarm.errors import CharacterError, PluginError, StoreDown, SwarmError
+from swarm.errors import CharacterError, ConfigError, PluginError, StoreDown, SwarmError
 from swarm.store import Store
 from swarm.telemetry import configure_logging
 
@@ -60,7 +60,7 @@ async def _live(spec: AgentSpec) -> int:
 
 def _exit_code(error: BaseException) -> int:
     match error:
-        case CharacterError() | PluginError():
+        case CharacterError() | PluginError() | ConfigError():
             return BAD_CONFIGURATION
         case StoreDown() | BusError():
             return DEPENDENCY_DOWN

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from swarm.agent import health
+from swarm.agent.breaker import Sleep
 from swarm.agent.embedding import Embeddings
 from swarm.agent.events import Events
 from swarm.agent.hand import MessageResult, Say, current_turn, say_nothing
@@ -23,6 +25,7 @@ from swarm.agent.models.registry import ModelRegistry, Registration
 from swarm.agent.models.setup import Close, register_models
 from swarm.agent.peers import Peers
 from swarm.agent.plugins import in_order, resolve_plugins
+from swarm.agent.recovery import Recovery, policy_from
 from swarm.agent.registry import Registry
 from swarm.agent.services import Services
 from swarm.agent.turn import take_turn
@@ -41,7 +44,8 @@ BACKGROUND_BOUND: Final = 256
 
 class AgentRuntime:
     """Constructing does no I/O. `adapter` is a store under this agent's identity; without one a private
-    store in memory serves. `folder` is the agent's own folder, whose plugin.py belongs to it."""
+    store in memory serves. `folder` is the agent's own folder, whose plugin.py belongs to it. `clock`
+    (seconds that only grow) and `sleep` are for waits between tries: a test brings its own."""
 
     def __init__(
         self,
@@ -54,6 +58,8 @@ class AgentRuntime:
         instance: str = "",
         folder: Path | None = None,
         conversation_length: int = CONVERSATION_LENGTH,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.character = character if isinstance(character, Character) else Character(**character)
         self.agent_id = self.character.id
@@ -63,7 +69,7 @@ class AgentRuntime:
         self.adapter = adapter if adapter is not None else _private_store(self.name, self.agent_id)
         self.conversation_length = conversation_length
         self.events = Events()
-        self.metrics = Metrics()
+        self.metrics = Metrics(clock=clock)
         self.registry = Registry()
         self.models = ModelRegistry()
         self.peers = Peers(self)
@@ -71,7 +77,8 @@ class AgentRuntime:
         self._settings = dict(settings or {})
         self._given = tuple(plugins)
         self._folder = folder
-        self._services = Services(self)
+        self._services = Services(self, clock=clock, sleep=sleep)
+        self.recovery = Recovery(policy_from(self.get_setting("recovery")), clock=clock, sleep=sleep)
         self._begun: list[Plugin] = []
         self._closers: list[Close] = []
         self._background: set[asyncio.Task[None]] = set()
@@ -125,6 +132,19 @@ class AgentRuntime:
     def get_setting(self, key: str, default: Any = None) -> Any:
         """secrets → settings → settings.secrets → runtime settings (A14)."""
         return self.character.setting_layers(runtime=self._settings).get(key, default)
+
+    # ── how it is (G10) ───────────────────────────────────────────────────────────────────────────
+    def liveness(self) -> health.Verdict:
+        """Whether this runtime lives, or should be replaced."""
+        return health.liveness(self)
+
+    async def readiness(self) -> health.Verdict:
+        """Whether it can do its work now: phase, store, bus, required services, breaker."""
+        return await health.readiness(self)
+
+    async def health(self) -> dict[str, Any]:
+        """``{status, uptime, metrics, services, version}``; healthy means ready."""
+        return await health.report(self)
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────
     async def initialize(self) -> None:

@@ -1,16 +1,20 @@
 """The services of an agent: one registry, started in the order of their dependencies, stopped in reverse.
 
-The status is set here, around `start` and `stop`, so that a service cannot forget it (E1 to E7).
+The status is set here, around `start` and `stop`, so that a service cannot forget it (E1 to E7). A service
+that has a `run` is kept running (E8): when it raises, the service and what depends on it are restarted
+after 0.5 s, doubling to 30 s; CRASHES of them within CRASH_WINDOW and it is given up, as ERROR.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from swarm.agent.breaker import Sleep
 from swarm.components import Service, ServiceStatus
 from swarm.errors import PluginError, near
 
@@ -21,14 +25,22 @@ log = logging.getLogger(__name__)
 
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 10.0
+CRASHES: Final = 8
+CRASH_WINDOW: Final = 300.0
+FIRST_WAIT: Final = 0.5
+LONGEST_WAIT: Final = 30.0
 
 
 class Services:
-    def __init__(self, runtime: AgentRuntime) -> None:
+    def __init__(self, runtime: AgentRuntime, *, clock: Callable[[], float], sleep: Sleep) -> None:
         self._runtime = runtime
+        self._clock = clock
+        self._sleep = sleep
         self._kinds: dict[str, type[Service]] = {}
         self._by_type: dict[str, list[Service]] = {}
         self._started: list[str] = []
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._crashes: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=CRASHES))
         self._changing = asyncio.Lock()
 
     @property
@@ -59,6 +71,8 @@ class Services:
 
     async def stop_all(self) -> None:
         """In reverse order, each bounded; a failing stop does not keep the rest from stopping."""
+        for service_type in tuple(self._keepers):  # before the lock, for which one of them may wait
+            await self._end_keeper(service_type)
         async with self._changing:
             for service_type in reversed(self._started):
                 await self._stop(service_type)
@@ -101,8 +115,63 @@ class Services:
             return
         self._started.append(service_type)
         await self._set(service, ServiceStatus.RUNNING)
+        self._keep_running(service)
+
+    # ── kept running (E8) ─────────────────────────────────────────────────────────────────────────
+    def _keep_running(self, service: Service) -> None:
+        """Owned here: `_end_keeper` ends it before its service stops."""
+        if type(service).run is not Service.run:
+            task = asyncio.get_running_loop().create_task(self._keep(service))
+            self._keepers[service.service_type] = task
+
+    async def _keep(self, service: Service) -> None:
+        """Until `run` returns, or the service is restarted (its successor has a keeper of its own), or it
+        is given up."""
+        try:
+            await service.run()
+            return
+        except Exception as error:
+            log.warning("the service %s crashed", service.service_type, exc_info=True)
+            reason = f"{type(error).__name__}: {error}"
+        service_type = service.service_type
+        while await self._may_restart(service_type, reason):
+            try:
+                await self.restart(service_type)
+            except PluginError as error:
+                reason = str(error)
+            else:
+                if self._by_type[service_type][0].status is ServiceStatus.RUNNING:
+                    return
+                reason = "it did not start again"
+
+    async def _may_restart(self, service_type: str, reason: str) -> bool:
+        """Count the crash and wait; False when it was one too many."""
+        crashes, now = self._crashes[service_type], self._clock()
+        crashes.append(now)
+        recent = sum(now - at <= CRASH_WINDOW for at in crashes)
+        self._runtime.metrics.count_failure("service", service_type)
+        await self._set(self._by_type[service_type][0], ServiceStatus.ERROR, reason)
+        if recent >= CRASHES:
+            log.error(
+                "the service %s crashed %d times within %g s and is given up: %s",
+                service_type, recent, CRASH_WINDOW, reason,
+            )  # fmt: skip
+            return False
+        await self._sleep(min(FIRST_WAIT * 2 ** (recent - 1), LONGEST_WAIT))
+        return True
+
+    async def _end_keeper(self, service_type: str) -> None:
+        keeper = self._keepers.get(service_type)
+        if keeper is None or keeper is asyncio.current_task():
+            return  # it restarts its own service, and ends itself when that runs
+        keeper.cancel()
+        await asyncio.wait((keeper,), timeout=STOP_SECONDS)
+        if not keeper.done():
+            log.warning("the service %s does not end when it is cancelled", service_type)
+        self._keepers.pop(service_type, None)
 
     async def _stop(self, service_type: str) -> None:
+        await self._end_keeper(service_type)
         service = self._by_type[service_type][0]
         await self._set(service, ServiceStatus.STOPPING)
         try:

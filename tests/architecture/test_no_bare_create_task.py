@@ -15,6 +15,7 @@ SPAWNS = {"create_task", "ensure_future", "run_coroutine_threadsafe"}
 
 OWNED = {
     ("swarm/agent/runtime.py", "in_background"): "the runtime keeps it, bounded, and ends it at its stop",
+    ("swarm/agent/services.py", "_keep_running"): "the services keep it and end it before their own stop",
     ("deploy/supervisor.py", "_unless_stopped"): "awaited or cancelled before the function returns",
     ("agents/bridge/link.py", "start"): "the service keeps it; its stop cancels and awaits it",
     ("deploy/slot.py", "_either"): "a wait on an event, cancelled before the function returns",
