@@ -100,14 +100,14 @@ async def _run(turn: TurnInHand, action: Action) -> ActionResult:
         ),
         "callback": callback,
     }
+    late = asyncio.timeout(action.timeout)
     try:
-        async with asyncio.timeout(action.timeout):
+        async with late:
             return as_result(await call_handler(action.handler, given))
-    except TimeoutError:
-        return ActionResult(
-            False, error=f"Action {action.name} took longer than {action.timeout:g} s.", reason="timeout"
-        )
     except Exception as failure:
+        if isinstance(failure, TimeoutError) and late.expired():  # not one of the handler's own
+            error = f"Action {action.name} took longer than {action.timeout:g} s."
+            return ActionResult(False, error=error, reason="timeout")
         log.warning("action %s failed", action.name, exc_info=True)
         return ActionResult(
             False, error=f"{type(failure).__name__}: {failure}"[:ERROR_CHARS], reason="exception"
