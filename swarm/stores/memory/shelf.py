@@ -6,13 +6,13 @@ there are: an agent reads them at every turn.
 
 from __future__ import annotations
 
-import copy
 from bisect import insort
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
-from swarm.records import Memory
+from swarm.records import Content, Memory
 
 
 class Shelf:
@@ -37,10 +37,21 @@ def fresh(memory: Memory) -> Memory:
     content = memory.content
     if not content.data and not content.metadata:
         return memory
-    own = msgspec.structs.replace(
-        content, data=copy.deepcopy(content.data), metadata=copy.deepcopy(content.metadata)
-    )
+    own = Content(content.text, _copied(content.data), _copied(content.metadata))
     return msgspec.structs.replace(memory, content=own)
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy of what JSON can hold; several times as fast as copy.deepcopy, at each turn."""
+    match value:
+        case dict():
+            return {
+                key: item if isinstance(item, str | int | float) else _copied(item)
+                for key, item in value.items()
+            }
+        case list():
+            return [_copied(item) for item in value]
+    return value
 
 
 def _moment(memory: Memory) -> int:
