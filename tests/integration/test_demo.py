@@ -82,7 +82,8 @@ def test_a_killed_reader_costs_nothing_and_an_absent_herald_gets_the_news(demo: 
     assert re.search(r"herald +stopped", out)
     assert re.search(r"kill -9 \d+: reader \S+ dies with \d+ tasks? in hand", out)
     assert re.search(r"the node has started a new reader: pid \d+", out)
-    assert re.search(r"book\d+\.py .* attempt 2", out)
+    # What it had in hand may all be committed in the moment of its death: then nothing is tried again.
+    assert re.search(r"book\d+\.py .* attempt 2", out) or "none took a second attempt" in out
     assert "80 tasks: 80 completed" in out
     assert "each file stands in the report once" in out
     assert "waiting for the herald: 1" in out
