@@ -49,6 +49,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         return self.content.text
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What it brings for an action's parameters: a task's input, else ``data`` without ``action``."""
+        brought = self.content.data
+        if self.task is not None:
+            brought = brought.get("input") or {}
+        return {key: value for key, value in brought.items() if key != "action"}
+
 
 @dataclass(frozen=True, slots=True)
 class State:

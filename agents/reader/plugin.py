@@ -33,7 +33,7 @@ class ReadFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def names_a_file(message: Message) -> bool:
-    return bool(message.content.data.get("path") or named_file(message.text))
+    return bool(message.given.get("path") or named_file(message.text))
 
 
 def named_file(text: str) -> str:

@@ -43,7 +43,7 @@ class SurveyFolder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def names_a_folder(message: Message) -> bool:
-    return bool(message.content.data.get("path") or named_folder(message.text))
+    return bool(message.given.get("path") or named_folder(message.text))
 
 
 def named_folder(text: str) -> str:

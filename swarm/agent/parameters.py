@@ -16,11 +16,8 @@ class Parameters(NamedTuple):
 
 
 def parameters_for(action: Action, message: Message) -> Parameters:
-    """The action's declared parameters, filled from a task's input, else from ``data`` (without ``action``)."""
-    brought = message.content.data
-    if message.task is not None:
-        brought = brought.get("input") or {}
-    given = {key: value for key, value in brought.items() if key != "action"}
+    """The action's declared parameters, filled from what the message brings (`Message.given`)."""
+    given = message.given
     kind = action.parameters
     if kind is None:
         return Parameters(given)

@@ -96,6 +96,20 @@ async def test_the_reader_reads_a_file_that_is_named_in_a_goal_or_in_data(tmp_pa
     await reader.stop()
 
 
+async def test_a_task_is_read_by_its_input_whatever_words_its_goal_has(tmp_path: Path) -> None:
+    """The path of a task lies in its input. Looked for elsewhere, the reader chatted and the task completed."""
+    (tmp_path / "notes.md").write_text("# Notes\n\nThe harbour master keeps the tide tables.\n")
+    for name, field in (("reader", "path"), ("surveyor", "path")):
+        runtime = await live(name)
+        [action] = runtime.actions.values()
+        assert action.validate is not None
+        for input, wanted in (({field: str(tmp_path)}, True), ({}, False)):
+            content = Content("please do it", {"input": input})
+            task = Message(id=new_id(), sender="x", room="y", kind="task", content=content, task=new_id())
+            assert await action.validate(message=task) is wanted, name
+        await runtime.stop()
+
+
 async def test_a_configured_model_writes_the_sentences_and_its_failure_leaves_the_files_own(
     tmp_path: Path,
 ) -> None:
