@@ -113,8 +113,6 @@ def differences(before: Mapping[str, AgentRecord], plans: Sequence[AgentPlan]) -
         if record is None:
             said.append(f"{plan.name} is new")
             continue
-        if record.desired == "stopped":
-            said.append(f"{plan.name} was stopped")
         if record.version != plan.version:
             said.append(f"{plan.name} has another character ({record.version} → {plan.version})")
         for field in ("replicas", "parent", "balance", "permissions", "roles"):

@@ -23,7 +23,7 @@ async def wait_ready(
     """Wait until each agent has its replicas ready, with the character that is planned.
 
     Returns what is missing, a sentence each; empty is good. Ends before its `seconds` when what is missing
-    will not come by waiting.
+    will not come by waiting. What somebody stopped is not missing: it waits for `swarm start`.
     """
     replicas = {plan.name: plan.replicas for plan in plans}
     versions = {plan.name: plan.version for plan in plans}
@@ -37,7 +37,6 @@ async def wait_ready(
                 try:
                     rows = await swarm.ps()
                     trouble = ""
-                    await _start_stopped(swarm, rows, replicas)
                 except (BusError, SwarmError) as error:
                     trouble = str(error)
                 missing = _missing(rows, replicas, versions)
@@ -51,18 +50,16 @@ async def wait_ready(
     return [_sentence(project, name, count, replicas[name], rows) for name, count in missing.items()]
 
 
-async def _start_stopped(swarm: Swarm, rows: list[dict[str, Any]], replicas: Mapping[str, int]) -> None:
-    """What somebody stopped by hand is wanted again: `swarm up` starts all that the file names."""
-    for row in rows:
-        if row["name"] in replicas and row["reason"] == "stopped" and not row["instance"]:
-            await swarm.start(row["name"], timeout=0.0)
+def stopped_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The agents that somebody stopped, from the rows of `swarm ps`."""
+    return [str(row["name"]) for row in rows if row["reason"] == "stopped" and not row["instance"]]
 
 
 def _missing(
     rows: list[dict[str, Any]], replicas: Mapping[str, int], versions: Mapping[str, str]
 ) -> dict[str, int]:
     """How many instances of each agent are not ready."""
-    ready = dict.fromkeys(replicas, 0)
+    ready = dict.fromkeys(replicas, 0) | {name: replicas.get(name, 0) for name in stopped_of(rows)}
     for row in rows:
         name = row["name"]
         if name in ready and row["status"] == "ready" and row["version"] == versions[name]:

@@ -9,6 +9,7 @@ are those of the bus (NobodyThere, TooLate, Refused, Failed) and NotRunning when
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -73,17 +74,24 @@ class Swarm:
     @staticmethod
     def once(project: Project, work: Callable[[Swarm], Coroutine[Any, Any, Result]]) -> Result:
         """`work(swarm)` without an event loop, for programs that ask once and end: it blocks, and may await
-        nothing but the swarm's methods. Raises what `connect` raises."""
+        nothing but the swarm's methods. A bus that has died is waited for while there is a supervisor to
+        start another. Raises what `connect` raises."""
         from bus.oneshot import connect_once
 
-        state, who = _access(project)
-        if not state.bus_url.startswith("nats://"):
-            return _with_loop(project, work)
-        try:
-            with connect_once(state.bus_url, who) as bus:
-                return _drive(work(Swarm(bus, state.swarm, _sleep)))
-        except Disconnected as error:
-            raise _silent(project) from error
+        patience = time.monotonic() + SUCCESSION_SECONDS
+        while True:
+            state, who = _access(project)  # anew each time: a bus that comes back may have another port
+            if not state.bus_url.startswith("nats://"):
+                return _with_loop(project, work)
+            connected = False
+            try:
+                with connect_once(state.bus_url, who) as bus:
+                    connected = True
+                    return _drive(work(Swarm(bus, state.swarm, _sleep)))
+            except Disconnected as error:
+                if connected or time.monotonic() > patience or not _has_supervisor(state):
+                    raise _silent(project) from error
+            time.sleep(0.1)
 
     # ── the four verbs ────────────────────────────────────────────────────────────────────────────
     async def ask(
@@ -111,7 +119,12 @@ class Swarm:
             if on_chunk is not None:
                 on_chunk(read_body(piece, Content).text)
 
-        reply = await self._request("ask", envelope, timeout, chunk if on_chunk else None)
+        try:
+            reply = await self._request("ask", envelope, timeout, chunk if on_chunk else None)
+        except TooLate:
+            raise TooLate(
+                f"{agent} did not answer within {timeout:g} s; ask again, or give it longer."
+            ) from None
         content = read_body(reply, Content)
         return {"id": envelope.id, "from": reply.sender, "text": content.text, "data": content.data}
 
@@ -233,7 +246,12 @@ class Swarm:
             kind="control",
             body=pack(Command(given)),
         )
-        reply = await self._request(verb, envelope, within)
+        try:
+            reply = await self._request(verb, envelope, within)
+        except TooLate:
+            raise TooLate(
+                f"The coordinator did not answer {verb!r} within {within:g} s; see `swarm logs coordinator`."
+            ) from None
         return msgspec.msgpack.decode(reply.body)
 
     async def _request(
@@ -284,6 +302,19 @@ def _access(project: Project) -> tuple[RunState, Credentials]:
         return state, Credentials.load(project.operator_file)
     except FileNotFoundError:
         raise _silent(project) from None
+
+
+def _has_supervisor(state: RunState) -> bool:
+    """Whether the process that keeps the servers running is there."""
+    if state.supervisor.pid <= 0:
+        return False
+    try:
+        os.kill(state.supervisor.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _silent(project: Project) -> NotRunning:

@@ -39,7 +39,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """What the supervisor says about itself. `store_url` is without its password.
 
     `ready` when all instances have been ready once; `children` by name: coordinator, node, …
-    `report` says what went wrong at the start, in sentences.
+    `report` says what went wrong at the start, in sentences; `stopped` names who stayed stopped then.
     """
 
     swarm: str
@@ -50,6 +50,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = False
     started_at: int = 0
     report: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

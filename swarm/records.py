@@ -19,6 +19,9 @@ RESERVED_NAMES: Final = frozenset({OPERATOR, COORDINATOR, "node", "all", "parent
 DeliveryState = Literal["accepted", "dispatched", "handled", "expired", "dead"]
 TaskState = Literal["submitted", "working", "input-required", "completed", "failed", "canceled", "rejected"]
 """The A2A protocol's words."""
+DEADLINE_PASSED: Final = "its deadline passed"
+"""Why a task has failed, or a message expired, that was not done in time; the same words in SQL."""
+
 TERMINAL_TASK_STATES: Final = frozenset({"completed", "failed", "canceled", "rejected"})
 LedgerKind = Literal["tell", "announce", "task", "result", "notice"]
 Balance = Literal["room", "round-robin", "least-loaded"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from deploy.cli.frame import UsageMistake, add_common, positive, with_swarm
 from deploy.cli.output import put_json
+from swarm.records import DEADLINE_PASSED
 
 WITHOUT_DEADLINE = 3600.0
 
@@ -19,7 +20,9 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("goal")
     parser.add_argument("--as", dest="parent", metavar="PARENT", help="the authority (default: the operator)")
     parser.add_argument("--input", metavar="JSON", help="an object, or @FILE that holds one")
-    parser.add_argument("--deadline", type=positive, metavar="S", help="seconds after which it has failed")
+    parser.add_argument(
+        "--deadline", type=positive, metavar="S", help="seconds after which it has failed (exit code 4)"
+    )
     parser.add_argument("--wait", action="store_true", help="until it has ended")
 
 
@@ -33,7 +36,19 @@ def run(args: Namespace) -> int:
         ),
     )
     put_task(task, args.json)
-    return 1 if task["state"] in ("failed", "rejected", "canceled") else 0
+    return code_of(task, waited=args.wait)
+
+
+def code_of(task: dict[str, Any], *, waited: bool) -> int:
+    """4 when a deadline is why there is no result: the task's own, or that of the waiting."""
+    match task["state"]:
+        case "completed":
+            return 0
+        case "failed" if task["error"] == DEADLINE_PASSED:
+            return 4
+        case "failed" | "rejected" | "canceled":
+            return 1
+    return 4 if waited else 0
 
 
 def put_task(task: dict[str, Any], as_json: bool) -> None:

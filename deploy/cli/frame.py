@@ -140,6 +140,15 @@ def positive(text: str) -> float:
     return value
 
 
+def row_id(text: str) -> str:
+    """The id of a message or a task. Raises UsageMistake when it cannot be one."""
+    from swarm.ids import is_uuid
+
+    if not is_uuid(text):
+        raise UsageMistake(f"{text!r} is not an id; copy the one that was printed when it was accepted.")
+    return text.lower()
+
+
 def with_swarm(args: argparse.Namespace, work: Callable[[Swarm], Coroutine[Any, Any, Any]]) -> Any:
     """Connect to the project's swarm and return what `work(swarm)` does; it awaits only the swarm."""
     from swarm.client import Swarm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from deploy.cli.frame import add_common, with_swarm
+from deploy.cli.frame import add_common, row_id, with_swarm
 from deploy.cli.output import ago, put_json, put_table
 
 
@@ -16,7 +16,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    message = with_swarm(args, lambda swarm: swarm.message(args.id))
+    message = with_swarm(args, lambda swarm: swarm.message(row_id(args.id)))
     if args.json:
         put_json(message)
         return 0

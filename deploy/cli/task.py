@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from deploy.cli.frame import add_common, positive, with_swarm
+from deploy.cli.frame import add_common, positive, row_id, with_swarm
 from deploy.cli.output import ago, put_json, put_table
 
 COLUMNS = ("id", "state", "parent", "child", "attempts", "progress", "age", "goal")
@@ -29,7 +29,7 @@ def run(args: Namespace) -> int:
         else:
             put_table([task | {"age": ago(task["created_at"])} for task in tasks], COLUMNS)
         return 0
-    task = with_swarm(args, lambda swarm: swarm.task(args.id, wait=args.wait))
+    task = with_swarm(args, lambda swarm: swarm.task(row_id(args.id), wait=args.wait))
     if args.json:
         put_json(task)
         return 0

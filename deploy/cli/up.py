@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from deploy.cli.frame import add_common
@@ -19,7 +19,7 @@ from deploy.cli.output import put_json
 from deploy.logview import LogView, follow
 from deploy.processes import ProcessId, open_log
 from deploy.provision import Plan, load_plan, provision
-from deploy.readiness import wait_ready
+from deploy.readiness import stopped_of, wait_ready
 from deploy.slot import last_line
 from deploy.supervisor import ALREADY_RUNS, AlreadyRuns, Supervisor, is_locked
 from swarm.errors import SwarmError, UsageError
@@ -40,8 +40,8 @@ def run(args: Namespace) -> int:
     project.prepare()
     began = time.monotonic()
 
-    def say(what: str, missing: list[str], changes: list[str] | None = None) -> None:
-        _say(project, plan, what, missing, changes, time.monotonic() - began, args.json)
+    def say(missing: list[str], stopped: Sequence[str], changes: list[str] | None = None) -> None:
+        _say(plan, missing, stopped, changes, time.monotonic() - began, args.json)
 
     if not is_locked(project):
         try:
@@ -52,16 +52,20 @@ def run(args: Namespace) -> int:
 
 
 # ── here ──────────────────────────────────────────────────────────────────────────────────────────
-def _attached(project: Project, plan: Plan, say: Callable[[str, list[str]], None]) -> int:
+def _attached(project: Project, plan: Plan, say: Callable[[list[str], Sequence[str]], None]) -> int:
     """Stay, with everybody's logs on stderr, until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+
+    def on_ready(missing: list[str]) -> None:
+        state = project.state()
+        say(missing, () if state is None else state.stopped)
 
     async def serve() -> int:
         view = LogView(project)
         view.skip()
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(follow(view, sys.stderr))
-            supervisor = Supervisor(project, plan, lambda missing: say("started", missing))
+            supervisor = Supervisor(project, plan, on_ready)
             try:
                 return await supervisor.run()
             finally:
@@ -71,7 +75,7 @@ def _attached(project: Project, plan: Plan, say: Callable[[str, list[str]], None
 
 
 # ── detached ──────────────────────────────────────────────────────────────────────────────────────
-def _detached(project: Project, say: Callable[[str, list[str]], None]) -> int:
+def _detached(project: Project, say: Callable[[list[str], Sequence[str]], None]) -> int:
     """Start a supervisor in a session of its own and wait until it says that all is ready."""
     log_file = project.log_of("supervisor")
     with open_log(log_file) as log:
@@ -94,7 +98,7 @@ def _detached(project: Project, say: Callable[[str, list[str]], None]) -> int:
         if child.returncode == ALREADY_RUNS:
             raise AlreadyRuns("another was faster")
         raise SwarmError(f"The swarm could not start: {last_line(log_file)}; see {log_file}.")
-    say("started", list(state.report))
+    say(list(state.report), state.stopped)
     return 1 if state.report else 0
 
 
@@ -129,7 +133,8 @@ async def _converge(project: Project, plan: Plan, say: Callable[..., None]) -> i
     async with Swarm.connect(project) as swarm:
         await swarm.converge()
         missing = await wait_ready(swarm, project, plan.agents)
-    say("converged", missing, changes)
+        stopped = stopped_of(await swarm.ps())
+    say(missing, stopped, changes)
     return 1 if missing else 0
 
 
@@ -168,21 +173,23 @@ def _refuse_what_needs_a_restart(plan: Plan, state: RunState) -> None:
 
 
 def _say(
-    project: Project,
     plan: Plan,
-    what: str,
     missing: list[str],
+    stopped: Sequence[str],
     changes: list[str] | None,
     seconds: float,
     as_json: bool,
 ) -> None:
+    running = [agent for agent in plan.agents if agent.name not in stopped]
+    instances = sum(agent.replicas for agent in running)
     if as_json:
         answer: dict[str, Any] = {
             "swarm": plan.config.swarm.name,
             "status": "ready" if not missing else "incomplete",
-            "agents": len(plan.agents),
-            "instances": plan.instances,
+            "agents": len(running),
+            "instances": instances,
             "missing": missing,
+            "stopped": list(stopped),
             "seconds": round(seconds, 2),
         }
         put_json(answer if changes is None else answer | {"changes": changes})
@@ -193,8 +200,10 @@ def _say(
     if changes == []:
         print("nothing has changed")
     if not missing:
-        print(f"{plan.config.swarm.name} is ready: {plan.instances} instances of {len(plan.agents)} agents "
+        print(f"{plan.config.swarm.name} is ready: {instances} instances of {len(running)} agents "
               f"({seconds:.1f} s)")  # fmt: skip
+    for name in stopped:
+        print(f"{name} stays stopped, its mail waits; `swarm start {name}` starts it")
     sys.stdout.flush()
     for sentence in missing:
         print(f"swarm: {sentence}", file=sys.stderr)

@@ -71,6 +71,7 @@ def test_a_new_project_comes_up_works_and_goes_down_without_a_trace(here: Projec
     task = here.json("delegate", "counter", "Count the words: a b c d", "--wait")
     assert task["state"] == "completed" and task["result"]["text"] == "4 words"
     assert here.json("task", "show", task["id"])["child"] == "counter"
+    here.swarm("task", "show", "01a2", code=2)
     assert {node["name"] for node in here.json("tree")} == {"counter", "talker"}
     assert "is ready" in here.swarm("logs", "supervisor")
     supervisor = here.child("supervisor")
@@ -79,15 +80,31 @@ def test_a_new_project_comes_up_works_and_goes_down_without_a_trace(here: Projec
     here.swarm("ps", code=3)
 
 
-def test_mail_of_a_stopped_agent_waits_and_is_handled_when_it_returns(here: ProjectFolder) -> None:
+def test_mail_of_a_stopped_agent_waits_through_the_death_of_all_and_is_handled_once_it_is_started(
+    here: ProjectFolder,
+) -> None:
     here.swarm("up", "-d")
     here.swarm("stop", "counter")
     here.swarm("ask", "counter", "hello", code=1)
-    told = here.json("tell", "counter", "Count the words: a b")
-    assert here.json("inbox", "counter")["waiting"] == 1
+    told = [here.json("tell", "counter", f"Count the words: a {n}")["id"] for n in range(3)]
+    assert here.json("inbox", "counter")["waiting"] == 3
+    for part in ("coordinator", "nats", "postgres"):
+        here.child(part).signal(signal.SIGKILL)
+    assert here.json("inbox", "counter")["waiting"] == 3  # at once: commands wait for a bus that comes back
+    assert here.json("up", "-d")["stopped"] == ["counter"]  # it was stopped on purpose
     here.swarm("down")
-    here.swarm("up", "-d")  # starts all that the file names, also what was stopped by hand
-    until(lambda: here.json("message", "show", told["id"])["deliveries"][0]["state"] == "handled")
+    assert "counter stays stopped" in here.swarm("up", "-d")
+    assert here.json("inbox", "counter")["waiting"] == 3
+    here.swarm("start", "counter")
+    ends = [
+        until(
+            lambda id=id: (d := here.json("message", "show", id)["deliveries"][0])["state"] == "handled" and d
+        )
+        for id in told
+    ]
+    assert [end["attempts"] for end in ends] == [1, 1, 1]
+    moments = [end["handled_at"] for end in ends]
+    assert moments == sorted(moments)
 
 
 @pytest.mark.parametrize("victim", ["coordinator", "node", "nats", "postgres"])

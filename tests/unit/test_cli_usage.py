@@ -150,3 +150,14 @@ def test_tables_are_aligned_and_plain(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_cell_has_no_control_characters() -> None:
     assert cell("a\x1b[31mb\nc") == "a [31mb c"
     assert cell(None) == "-"
+
+
+def test_waiting_for_a_task_whose_deadline_passed_ends_with_the_code_for_deadlines() -> None:
+    from deploy.cli.delegate import code_of
+
+    def code(state: str, error: str | None = None, waited: bool = True) -> int:
+        return code_of({"state": state, "error": error}, waited=waited)
+
+    assert code("failed", "its deadline passed") == 4
+    assert (code("completed"), code("failed", "no disk"), code("rejected")) == (0, 1, 1)
+    assert (code("submitted", waited=False), code("working")) == (0, 4)

@@ -8,6 +8,7 @@ from typing import Final
 from swarm.errors import StoreError
 from swarm.ledger import LeaseLost
 from swarm.records import (
+    DEADLINE_PASSED,
     AgentPlan,
     AgentRecord,
     Desired,
@@ -264,10 +265,10 @@ class MemoryLedger:
         for task in list(database.tasks.values()):
             if task.open and task.deadline is not None and task.deadline <= now:
                 (row,) = database.messages[task.id, task.parent].deliveries
-                if database.end_delivery(row, "expired", "its deadline passed"):
+                if database.end_delivery(row, "expired", DEADLINE_PASSED):
                     ended.append(row)
                 else:
-                    database.end_task(task, "failed", "its deadline passed")
+                    database.end_task(task, "failed", DEADLINE_PASSED)
         return [self._ended(row) for row in sorted(ended, key=lambda row: row.seq)]
 
     def _ended(self, row: DeliveryRow) -> Ended:
