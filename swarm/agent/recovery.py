@@ -210,11 +210,20 @@ class Recovery:
         )
 
     async def _retry(self, attempt: Callable[[], Awaitable[T]], rest: Rest, stop: stop_base) -> T:
+        # The first try goes without tenacity, whose machinery costs as much as the whole turn of most messages.
+        try:
+            return await attempt()
+        except BreakerOpen:
+            raise
+        except Exception as error:
+            first = error
         tries = 0
 
         async def counted() -> T:
             nonlocal tries
             tries += 1
+            if tries == 1:
+                raise first
             return await attempt()
 
         async def between(seconds: float) -> None:
