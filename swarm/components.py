@@ -7,27 +7,42 @@ A handler names what it wants, and gets only that, by name: any of
     callback   `await callback(text)` sends a piece of the answer as it is made
     response   what the turn answered (evaluators)
 
-so that both `async def count(message)` and elizaOS's five in a row are handlers.
+so that both `async def count(message)` and elizaOS's five in a row are handlers. An action's keyword-only
+arguments of other names are its parameters: `async def greet(message, *, name: str, times: int = 1)`
+(see `signatures.py`).
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from swarm.errors import PluginError, near
 from swarm.records import Content
+from swarm.signatures import HANDLER_ARGUMENTS, Handler, call_handler, check_handler, typed_parameters
 
 if TYPE_CHECKING:
     from swarm.agent.runtime import AgentRuntime
 
-Handler = Callable[..., Awaitable[Any]]
-HANDLER_ARGUMENTS = ("runtime", "message", "state", "options", "callback", "response")
+__all__ = [
+    "HANDLER_ARGUMENTS",
+    "Action",
+    "ActionOptions",
+    "ActionResult",
+    "Evaluator",
+    "Handler",
+    "Message",
+    "Provider",
+    "Service",
+    "ServiceStatus",
+    "State",
+    "call_handler",
+    "check_handler",
+]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +110,8 @@ class ActionResult:
 @dataclass(frozen=True, slots=True)
 class Action:
     """Something an agent can do. `parameters` is a msgspec Struct or pydantic model, built from the
-    task's input or the message's data; `similes` and `examples` are how people ask for it.
+    task's input or the message's data; left out, it is made from the handler's own keyword-only
+    arguments. `similes` and `examples` are how people ask for it.
     The handler returns an ActionResult, a str, a mapping, a Content or None. `timeout` in seconds."""
 
     name: str
@@ -108,11 +124,15 @@ class Action:
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        check_handler(f"action {self.name}", self.handler)
+        what = f"action {self.name}"
+        _describe(self)
+        typed = typed_parameters(what, self.handler, self.parameters)
+        if typed is not None:
+            object.__setattr__(self, "handler", typed.handler)
+            object.__setattr__(self, "parameters", typed.parameters)
+        check_handler(what, self.handler)
         if self.validate is not None:
-            check_handler(f"validate of action {self.name}", self.validate)
-        if not self.description:
-            object.__setattr__(self, "description", inspect.getdoc(self.handler) or "")
+            check_handler(f"validate of {what}", self.validate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +147,7 @@ class Provider:
     timeout: float = 5.0
 
     def __post_init__(self) -> None:
+        _describe(self)
         check_handler(f"provider {self.name}", self.handler)
 
 
@@ -144,7 +165,12 @@ class Evaluator:
     timeout: float = 30.0
 
     def __post_init__(self) -> None:
+        _describe(self)
         check_handler(f"evaluator {self.name}", self.handler)
+        for name in ("should_run", "validate"):
+            guard = getattr(self, name)
+            if guard is not None:
+                check_handler(f"{name} of evaluator {self.name}", guard)
 
 
 class ServiceStatus(StrEnum):
@@ -179,26 +205,7 @@ class Service:
     async def stop(self) -> None: ...
 
 
-def check_handler(what: str, handler: Handler) -> None:
-    """Raises PluginError for a handler that is not async or asks for what nobody can give it."""
-    if not callable(handler) or not (
-        inspect.iscoroutinefunction(handler)
-        or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
-    ):
-        raise PluginError(f"The handler of {what} must be an `async def` function.")
-    for name, parameter in inspect.signature(handler).parameters.items():
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or name == "self":
-            continue
-        if name not in HANDLER_ARGUMENTS and parameter.default is parameter.empty:
-            raise PluginError(
-                f"The handler of {what} asks for {name!r}{near(name, HANDLER_ARGUMENTS)} "
-                f"A handler may name {', '.join(HANDLER_ARGUMENTS)}."
-            )
-
-
-async def call_handler(handler: Handler, given: Mapping[str, Any]) -> Any:
-    """Call `handler` with those of `given` that it names."""
-    parameters = inspect.signature(handler).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return await handler(**given)
-    return await handler(**{name: given[name] for name in parameters if name in given})
+def _describe(component: Action | Provider | Evaluator) -> None:
+    """A component without a description has its handler's docstring for one."""
+    if not component.description:
+        object.__setattr__(component, "description", inspect.getdoc(component.handler) or "")

@@ -6,6 +6,10 @@ plugin = Plugin("counter")
 async def count(message):
     "Counts the words of a message."
     return f"{len(message.text.split())} words"
+
+@plugin.hook
+async def before_action(action, message):
+    return action.name != "COUNT" or bool(message.text)
 """
 
 from __future__ import annotations
@@ -13,10 +17,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from swarm.components import Action, Evaluator, Handler, Provider, Service
-from swarm.errors import PluginError
+from swarm.components import Action, Evaluator, Handler, Provider, Service, check_handler
+from swarm.errors import PluginError, near
+
+HOOKS: Final[dict[str, tuple[str, ...]]] = {
+    "init": ("config", "runtime"),
+    "start": ("runtime",),
+    "before_message": ("message", "runtime"),
+    "before_action": ("action", "message", "runtime"),
+    "after_action": ("action", "result", "message", "runtime"),
+    "after_message": ("message", "response", "runtime"),
+    "stop": ("runtime",),
+}
+"""Each hook, and what it may ask for by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,7 @@ class ModelHandler:
 @dataclass(slots=True)
 class Plugin:
     """What an agent is extended by. `dependencies` are names of plugins registered before this one.
+    With `required=False` the agent lives without it when it fails to load or to start.
 
     Hooks, all optional and async: `init(config, runtime)` at load, before the plugin's own services
     exist; `start(runtime)` when all services run; `stop(runtime)` at the end, in reverse order;
@@ -50,6 +66,7 @@ class Plugin:
     dependencies: Sequence[str] = ()
     optional_dependencies: Sequence[str] = ()
     priority: int = 0
+    required: bool = True
     config: Mapping[str, Any] = field(default_factory=dict)
     routes: Sequence[Any] = ()
     events: Mapping[str, Sequence[Handler]] = field(default_factory=dict)
@@ -63,28 +80,34 @@ class Plugin:
     after_action: Handler | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or not self.name.strip():
-            raise PluginError("A plugin needs a name.")
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise PluginError('A plugin needs a name: Plugin("my-plugin").')
 
     def action(self, name: str | None = None, **fields: Any) -> Callable[[Handler], Handler]:
         """Register the decorated coroutine as an action, by default under its own name in capitals."""
 
+        self._not_bare("action", name)
+
         def register(handler: Handler) -> Handler:
-            self.actions.append(Action(name or _name_of(handler).upper(), handler, **fields))
+            self.actions.append(Action(_named(name, handler), handler, **fields))
             return handler
 
         return register
 
     def provider(self, name: str | None = None, **fields: Any) -> Callable[[Handler], Handler]:
+        self._not_bare("provider", name)
+
         def register(handler: Handler) -> Handler:
-            self.providers.append(Provider(name or _name_of(handler).upper(), handler, **fields))
+            self.providers.append(Provider(_named(name, handler), handler, **fields))
             return handler
 
         return register
 
     def evaluator(self, name: str | None = None, **fields: Any) -> Callable[[Handler], Handler]:
+        self._not_bare("evaluator", name)
+
         def register(handler: Handler) -> Handler:
-            self.evaluators.append(Evaluator(name or _name_of(handler).upper(), handler, **fields))
+            self.evaluators.append(Evaluator(_named(name, handler), handler, **fields))
             return handler
 
         return register
@@ -95,6 +118,97 @@ class Plugin:
             raise PluginError(f"Plugin {self.name}: a service is a class derived from Service.")
         self.services.append(kind)
         return kind
+
+    def hook(self, handler: Handler) -> Handler:
+        """The decorated coroutine is the hook of its own name, such as `before_action`."""
+        name = _name_of(handler)
+        if name not in HOOKS:
+            raise PluginError(
+                f"Plugin {self.name}: there is no hook {name!r}{near(name, HOOKS)} There are: {', '.join(HOOKS)}."
+            )
+        if getattr(self, name) is not None:
+            raise PluginError(f"Plugin {self.name} has a hook {name} already; a plugin has one of each.")
+        check_handler(f"hook {name} of plugin {self.name}", handler, HOOKS[name])
+        setattr(self, name, handler)
+        return handler
+
+    def on(self, event: str) -> Callable[[Handler], Handler]:
+        """The decorated coroutine is called with a dict of the fields of every such event."""
+
+        def register(listener: Handler) -> Handler:
+            self.events = {**self.events, event: [*self.events.get(event, ()), listener]}
+            return listener
+
+        return register
+
+    def model(self, type: str, *, provider: str = "", priority: int = 0) -> Callable[[Handler], Handler]:
+        """The decorated coroutine serves a model type; its provider is this plugin unless it says otherwise."""
+
+        def register(handler: Handler) -> Handler:
+            self.models.append(ModelHandler(type, handler, provider or self.name, priority))
+            return handler
+
+        return register
+
+    def _not_bare(self, decorator: str, name: str | None) -> None:
+        if callable(name):
+            raise PluginError(f"Plugin {self.name}: write @plugin.{decorator}() with its parentheses.")
+
+    def check(self) -> None:
+        """Raises PluginError, naming this plugin and the field, for what is not of its type."""
+        for name, (kind, how) in _PARTS.items():
+            given = getattr(self, name)
+            if not isinstance(given, (list, tuple)):
+                raise PluginError(f"Plugin {self.name}: {name} must be a list, not {_kind(given)}.")
+            for number, one in enumerate(given):
+                if not isinstance(one, kind):
+                    raise PluginError(f"Plugin {self.name}: {name}[{number}] is {_kind(one)}; write {how}.")
+        for service in self.services:
+            if not issubclass(service, Service):
+                raise PluginError(
+                    f"Plugin {self.name}: service {service.__name__} is not derived from Service."
+                )
+            if not service.service_type:
+                raise PluginError(
+                    f"Plugin {self.name}: service {service.__name__} has no service_type; give it one."
+                )
+        for model in self.models:
+            if not (model.type.strip() and model.provider.strip() and callable(model.handler)):
+                raise PluginError(
+                    f"Plugin {self.name}: a model needs a type, a provider and a handler that can be called."
+                )
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+            raise PluginError(
+                f"Plugin {self.name}: priority must be a whole number, not {_kind(self.priority)}."
+            )
+        if not isinstance(self.config, Mapping):
+            raise PluginError(f"Plugin {self.name}: config must be a mapping, not {_kind(self.config)}.")
+        if self.on_hook_error not in ("fail_open", "fail_closed"):
+            raise PluginError(
+                f"Plugin {self.name}: on_hook_error is fail_open or fail_closed, not {self.on_hook_error!r}."
+            )
+        for name, allowed in HOOKS.items():
+            if (hook := getattr(self, name)) is not None:
+                check_handler(f"hook {name} of plugin {self.name}", hook, allowed)
+
+
+_PARTS: Final[dict[str, tuple[type[Any], str]]] = {
+    "actions": (Action, "Action(name, handler) or use @plugin.action()"),
+    "providers": (Provider, "Provider(name, handler) or use @plugin.provider()"),
+    "evaluators": (Evaluator, "Evaluator(name, handler) or use @plugin.evaluator()"),
+    "services": (type, "a class derived from Service"),
+    "models": (ModelHandler, "ModelHandler(type, handler, provider) or use @plugin.model(type)"),
+    "dependencies": (str, "the name of a plugin"),
+    "optional_dependencies": (str, "the name of a plugin"),
+}
+
+
+def _named(name: str | None, handler: Handler) -> str:
+    return name or _name_of(handler).upper()
+
+
+def _kind(value: object) -> str:
+    return f"the text {value!r}" if isinstance(value, str) else f"of type {type(value).__name__}"
 
 
 def _name_of(handler: Handler) -> str:

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 CATALOGUE: Final[dict[str, tuple[str, ...]]] = {
     "lifecycle:changed": ("old", "new", "at"),
     "plugin:registered": ("plugin",),
+    "plugin:failed": ("plugin", "error"),
     "service:status": ("service", "status", "error"),
     "turn:started": ("message", "run_id"),
     "turn:ended": ("message", "run_id", "status", "milliseconds"),
@@ -27,6 +28,7 @@ CATALOGUE: Final[dict[str, tuple[str, ...]]] = {
     "choice:made": ("message", "candidates", "chosen", "outcome", "confidence"),
     "evaluation:ended": ("message", "results"),
     "message:send": ("receipt",),
+    "message:external": ("message", "source"),  # told by bridges: something came in from outside
     "message:notice": ("message",),
     "message:given_up": ("message", "tries", "error"),
     "task:result": ("task", "state"),
@@ -48,8 +50,7 @@ class Events:
 
         Raises UsageError for a name that looks like one of ours and is not, which is a typo.
         """
-        if event not in CATALOGUE and event.split(":")[0] in {name.split(":")[0] for name in CATALOGUE}:
-            raise UsageError(f"There is no event {event!r}{near(event, CATALOGUE)}")
+        self.check(event)
         listeners = self._listeners.setdefault(event, [])
         listeners.append(listener)
 
@@ -58,6 +59,12 @@ class Events:
                 listeners.remove(listener)
 
         return unsubscribe
+
+    @staticmethod
+    def check(event: str) -> None:
+        """Raises UsageError for a name that looks like one of ours and is not."""
+        if event not in CATALOGUE and event.split(":")[0] in {name.split(":")[0] for name in CATALOGUE}:
+            raise UsageError(f"There is no event {event!r}{near(event, CATALOGUE)}")
 
     def heard(self, event: str) -> bool:
         """Whether anybody listens, for tellers to whom the fields cost something."""

@@ -1,22 +1,27 @@
 """From names to plugins in the order they register: resolve, then sort (P1 to P3, P5, P6).
 
-A name resolves, in this order, through the objects passed to the runtime, the agent's own folder and
-the entry points of the group ``swarm.plugins``. An elizaOS package name is never run: built-in ones do
-nothing here, others warn (see swarm/character/plugins.py).
+A name resolves, in this order, through the objects passed to the runtime, the agent's own folder
+(its plugin.py, then plugins/NAME/plugin.py) and the entry points of the group ``swarm.plugins``. An
+elizaOS package name is never run: built-in ones do nothing here, others warn (see
+swarm/character/plugins.py).
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import logging
+import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from swarm.agent.manifest import FILE_NAME, Manifest, read_manifest
 from swarm.character.plugins import plugin_kind
 from swarm.errors import PluginError, near
 from swarm.plugin import Plugin
@@ -36,15 +41,16 @@ def load_folder(folder: Path) -> Plugin | None:
     file = folder / "plugin.py"
     if not file.is_file():
         return None
-    package = f"{_PACKAGE}.{re.sub(r'[^A-Za-z0-9_]', '_', folder.name)}"
+    mark = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]  # two folders may have one name
+    package = f"{_PACKAGE}.{re.sub(r'[^A-Za-z0-9_]', '_', folder.name)}_{mark}"
     try:
         _make_package(_PACKAGE, [])
         _make_package(package, [str(folder)])
         module = _load(f"{package}.plugin", file)
-    except PluginError:
-        raise
     except BaseException as error:
-        if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+        for name in [one for one in sys.modules if one.startswith(f"{package}.")]:
+            del sys.modules[name]  # the next try reads its files anew
+        if isinstance(error, (KeyboardInterrupt, GeneratorExit, PluginError)):
             raise
         where = _line_of(error, folder)
         raise PluginError(f"{file}{where} does not load: {type(error).__name__}: {error}.") from error
@@ -55,31 +61,71 @@ def load_folder(folder: Path) -> Plugin | None:
     return plugin
 
 
-def resolve_plugins(
-    names: Iterable[str], given: Sequence[Plugin] = (), folder: Path | None = None
-) -> list[Plugin]:
-    """Every plugin an agent has: those given, its folder's, those its character names, and whatever they
-    depend on; each once. Raises PluginError for a name that is found nowhere, and says where it looked."""
-    own = load_folder(folder) if folder is not None else None
-    found: dict[str, Plugin] = {}
-    for plugin in (*given, *([own] if own else [])):
-        found.setdefault(plugin.name, plugin)
-    wanted = [name for name in names if _is_ours(name)]
-    pending = [*wanted, *(need for plugin in found.values() for need in plugin.dependencies)]
-    while pending:
-        name = pending.pop(0)
-        if name in found:
-            continue
-        plugin = _from_entry_points(name, found, folder)
-        found[name] = plugin
-        pending.extend(plugin.dependencies)
-    return list(found.values())
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a plugin comes from. `open` loads it and may be called again after it raised PluginError;
+    `manifest` says what it offers before that, if it has one."""
+
+    name: str
+    where: str
+    open: Callable[[], Plugin]
+    manifest: Manifest | None = None
+
+
+def given_source(plugin: Plugin, where: str = "the plugins given to the runtime") -> Source:
+    return Source(plugin.name, where, lambda: plugin)
+
+
+def folder_source(folder: Path, name: str | None = None) -> Source | None:
+    """The plugin.py of a folder; without a manifest it goes by `name`, else by the folder's own."""
+    if not (folder / "plugin.py").is_file():
+        return None
+    manifest = read_manifest(folder / FILE_NAME)
+
+    def open_folder() -> Plugin:
+        plugin = load_folder(folder)
+        if plugin is None:
+            raise PluginError(f"{folder / 'plugin.py'} is gone; put it back, or take its name out.")
+        return plugin
+
+    return Source(manifest.name if manifest else name or folder.name, str(folder), open_folder, manifest)
+
+
+def find_source(name: str, known: Iterable[str], folder: Path | None) -> Source:
+    """The plugin of a name: in the agent's folder under `plugins/NAME`, else among the entry points.
+
+    Raises PluginError for a name that is found nowhere, and says where it looked.
+    """
+    if folder is not None and re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        found = folder_source(folder / "plugins" / name, name)
+        if found is not None:
+            return found
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    if name not in entries:
+        looked = [f"the entry points {ENTRY_POINTS!r}"]
+        if folder is not None:
+            looked.insert(0, f"the folder {folder}")
+        raise PluginError(
+            f"There is no plugin {name!r}{near(name, [*known, *entries])} I looked in {' and '.join(looked)}."
+        )
+    entry = entries[name]
+    return Source(
+        name, f"the entry point {entry.value}", lambda: _from_entry_point(entry), _manifest_of(entry)
+    )
+
+
+class Unorderable(PluginError):
+    """`plugins` are the names of those that cannot be put in order."""
+
+    def __init__(self, text: str, plugins: Iterable[str]) -> None:
+        super().__init__(text)
+        self.plugins = tuple(plugins)
 
 
 def in_order(plugins: Sequence[Plugin]) -> list[Plugin]:
     """Each plugin after those it depends on; ties keep the given order, a higher priority first.
 
-    Raises PluginError for a missing dependency and for a cycle, which it names.
+    Raises Unorderable for a missing dependency and for a cycle, which it names.
     """
     by_name = {plugin.name: plugin for plugin in plugins}
     waiting = sorted(plugins, key=lambda plugin: -plugin.priority)
@@ -89,7 +135,12 @@ def in_order(plugins: Sequence[Plugin]) -> list[Plugin]:
     while waiting:
         ready = next((plugin for plugin in waiting if needs[plugin.name] <= done), None)
         if ready is None:
-            raise PluginError(f"Plugins depend on each other in a circle: {_cycle(waiting, needs)}.")
+            circle = _cycle(waiting, needs)
+            raise Unorderable(
+                f"Plugins depend on each other in a circle: {' → '.join(circle)}. Take one of these "
+                "dependencies away.",
+                circle[:-1],
+            )
         waiting.remove(ready)
         ordered.append(ready)
         done.add(ready.name)
@@ -99,45 +150,54 @@ def in_order(plugins: Sequence[Plugin]) -> list[Plugin]:
 def _needs(plugin: Plugin, by_name: Mapping[str, Plugin]) -> set[str]:
     for name in plugin.dependencies:
         if name not in by_name:
-            raise PluginError(
+            raise Unorderable(
                 f"Plugin {plugin.name} depends on {name!r}, which is not there{near(name, by_name)} "
-                "Install it or pass it to the runtime."
+                "Install it or pass it to the runtime.",
+                [plugin.name],
             )
     return {*plugin.dependencies, *(name for name in plugin.optional_dependencies if name in by_name)}
 
 
-def _cycle(waiting: Sequence[Plugin], needs: Mapping[str, set[str]]) -> str:
-    """One circle among the waiting, as ``a → b → a``."""
+def _cycle(waiting: Sequence[Plugin], needs: Mapping[str, set[str]]) -> list[str]:
+    """One circle among the waiting; its first name stands at its end again."""
     stuck = {plugin.name for plugin in waiting}
     path = [waiting[0].name]
     while path[-1] not in path[:-1]:
         path.append(next(name for name in sorted(needs[path[-1]]) if name in stuck))
-    return " → ".join(path[path.index(path[-1]) :])
+    return path[path.index(path[-1]) :]
 
 
-def _is_ours(name: str) -> bool:
-    kind = plugin_kind(name)
-    if kind == "foreign":
-        log.warning("plugin %s is an npm package and is ignored here; write what it did as a plugin.py", name)
-    return kind == "own"
+def own_names(names: Iterable[str]) -> list[str]:
+    """The names of a character's list that are ours to load; a foreign one warns."""
+    for name in names:
+        if plugin_kind(name) == "foreign":
+            log.warning(
+                "plugin %s is an npm package and is ignored here; write what it did as a plugin.py", name
+            )
+    return [name for name in names if plugin_kind(name) == "own"]
 
 
-def _from_entry_points(name: str, found: Mapping[str, Plugin], folder: Path | None) -> Plugin:
-    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
-    if name not in entries:
-        looked = [f"the entry points {ENTRY_POINTS!r}"]
-        if folder is not None:
-            looked.insert(0, f"the folder {folder}")
-        raise PluginError(
-            f"There is no plugin {name!r}{near(name, [*found, *entries])} I looked in {' and '.join(looked)}."
-        )
+def _from_entry_point(entry: importlib.metadata.EntryPoint) -> Plugin:
     try:
-        plugin = entries[name].load()
+        plugin = entry.load()
     except Exception as error:
-        raise PluginError(f"Plugin {name!r} does not load: {type(error).__name__}: {error}.") from error
+        raise PluginError(
+            f"Plugin {entry.name!r} ({entry.value}) does not load: {type(error).__name__}: {error}. "
+            "Repair or reinstall it, or take its name out of the character's plugins."
+        ) from error
     if not isinstance(plugin, Plugin):
-        raise PluginError(f"The entry point {name!r} is a {type(plugin).__name__}, not a Plugin.")
+        raise PluginError(f"The entry point {entry.name!r} is a {type(plugin).__name__}, not a Plugin.")
     return plugin
+
+
+def _manifest_of(entry: importlib.metadata.EntryPoint) -> Manifest | None:
+    """The manifest beside an entry point's module, found without importing any package."""
+    top, *rest = entry.module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or spec.origin is None:
+        return None
+    place = Path(spec.origin).parent.joinpath(*rest) if rest else Path(spec.origin).with_suffix("")
+    return read_manifest(place / FILE_NAME) or read_manifest(place.with_name(f"{place.name}.{FILE_NAME}"))
 
 
 def _make_package(name: str, path: list[str]) -> None:

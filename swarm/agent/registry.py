@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
-from swarm.components import Action, Evaluator, Provider, Service
+from swarm.components import Action, Evaluator, Provider
 from swarm.errors import PluginError
 from swarm.plugin import Plugin
 
@@ -40,6 +41,9 @@ class Registry:
     def has_plugin(self, name: str) -> bool:
         return name in self._plugins
 
+    def plugin(self, name: str) -> Plugin | None:
+        return self._plugins.get(name)
+
     def owner_of(self, kind: str, name: str) -> str | None:
         """The plugin that brought a component; for hooks, whose names begin with it, the first part."""
         if kind == "hook":
@@ -63,17 +67,12 @@ class Registry:
         self._owners["evaluator", evaluator.name] = owner
 
     def check(self, plugin: Plugin) -> None:
-        """Raises PluginError if any name of this plugin is taken, before anything of it is registered."""
-        self._check("Action", self._actions, plugin.actions)
-        self._check("Provider", self._providers, plugin.providers)
-        self._check("Evaluator", self._evaluators, plugin.evaluators)
-        for service in plugin.services:
-            if not service.service_type:
-                raise PluginError(
-                    f"Plugin {plugin.name}: service {service.__name__} has no service_type; give it one."
-                )
-            if not issubclass(service, Service):
-                raise PluginError(f"Plugin {plugin.name}: {service.__name__} is not derived from Service.")
+        """Raises PluginError if anything of this plugin is of a wrong type or any name of it is taken,
+        before anything of it is registered."""
+        plugin.check()
+        self._check("Action", self._actions, plugin.actions, plugin.name)
+        self._check("Provider", self._providers, plugin.providers, plugin.name)
+        self._check("Evaluator", self._evaluators, plugin.evaluators, plugin.name)
 
     def add_plugin(self, plugin: Plugin) -> None:
         """All components of a plugin that `check` has passed, in their order (P4)."""
@@ -85,12 +84,31 @@ class Registry:
             self.add_evaluator(evaluator, plugin.name)
         self._plugins[plugin.name] = plugin
 
-    @staticmethod
+    def remove_plugin(self, name: str) -> None:
+        """Take a plugin and all its components out again."""
+        del self._plugins[name]
+        mine = [key for key, owner in self._owners.items() if owner == name]
+        by_kind: dict[str, dict[str, Any]] = {
+            "action": self._actions,
+            "provider": self._providers,
+            "evaluator": self._evaluators,
+        }
+        for kind, component in mine:
+            del self._owners[kind, component]
+            del by_kind[kind][component]
+
     def _check(
-        kind: str, taken: Mapping[str, object], given: Iterable[Action | Provider | Evaluator]
+        self,
+        kind: str,
+        taken: Mapping[str, object],
+        given: Iterable[Action | Provider | Evaluator],
+        owner: str = "",
     ) -> None:
         seen: set[str] = set()
         for one in given:
             if one.name in taken or one.name in seen:
-                raise PluginError(f"{kind} {one.name} already registered")
+                other = self._owners.get((kind.lower(), one.name)) if one.name in taken else owner
+                by = f" by plugin {other}" if other else ""
+                asker = f"Plugin {owner}: " if owner else ""
+                raise PluginError(f"{asker}{kind} {one.name} already registered{by}; give it another name.")
             seen.add(one.name)

@@ -20,17 +20,18 @@ from swarm.agent.embedding import Embeddings
 from swarm.agent.events import Events
 from swarm.agent.hand import MessageResult, Say, current_turn, say_nothing
 from swarm.agent.lifecycle import Lifecycle, Phase
+from swarm.agent.loading import Loading
 from swarm.agent.metrics import Metrics
-from swarm.agent.models.registry import ModelRegistry, Registration
+from swarm.agent.models.registry import ModelRegistry
 from swarm.agent.models.setup import Close, register_models
 from swarm.agent.peers import Peers
-from swarm.agent.plugins import in_order, resolve_plugins
 from swarm.agent.recovery import Recovery, policy_from
+from swarm.agent.registering import HOOK_STOP_SECONDS
 from swarm.agent.registry import Registry
 from swarm.agent.services import Services
 from swarm.agent.turn import take_turn
 from swarm.character import Character
-from swarm.components import Action, Evaluator, Message, Provider, Service, call_handler
+from swarm.components import Action, Evaluator, Handler, Message, Provider, Service
 from swarm.errors import PluginError
 from swarm.ids import new_id
 from swarm.plugin import Plugin
@@ -38,7 +39,6 @@ from swarm.records import Content, Found, Memory
 from swarm.store import Store
 
 CONVERSATION_LENGTH: Final = 32
-HOOK_STOP_SECONDS: Final = 10.0
 BACKGROUND_BOUND: Final = 256
 
 
@@ -75,11 +75,9 @@ class AgentRuntime:
         self.peers = Peers(self)
         self.embeddings = Embeddings(self)
         self._settings = dict(settings or {})
-        self._given = tuple(plugins)
-        self._folder = folder
         self._services = Services(self, clock=clock, sleep=sleep)
         self.recovery = Recovery(policy_from(self.get_setting("recovery")), clock=clock, sleep=sleep)
-        self._begun: list[Plugin] = []
+        self.loading = Loading(self, self._services, plugins, folder)
         self._closers: list[Close] = []
         self._background: set[asyncio.Task[None]] = set()
         self._initializing = asyncio.Lock()
@@ -90,6 +88,16 @@ class AgentRuntime:
     @property
     def actions(self) -> Mapping[str, Action]:
         return self.registry.actions
+
+    @property
+    def offered_actions(self) -> Mapping[str, Action]:
+        """The actions, and stand-ins for those whose plugin is loaded on first use."""
+        return self.loading.offered
+
+    @property
+    def broken_plugins(self) -> Mapping[str, str]:
+        """Plugin → why the agent works without it."""
+        return self.loading.broken
 
     @property
     def providers(self) -> tuple[Provider, ...]:
@@ -108,10 +116,6 @@ class AgentRuntime:
         return self._services.by_type
 
     @property
-    def model_handlers(self) -> Mapping[str, tuple[Registration, ...]]:
-        return self.models.models
-
-    @property
     def is_initialized(self) -> bool:
         return self.lifecycle.phase is Phase.ACTIVE
 
@@ -128,6 +132,46 @@ class AgentRuntime:
 
     async def restart_service(self, service_type: str) -> Service:
         return await self._services.restart(service_type)
+
+    # ── registering (B5 to B9, P4) ────────────────────────────────────────────────────────────────
+    def register_action(self, action: Action) -> None:
+        """Raises PluginError when the name is taken; nothing has changed then."""
+        self.registry.add_action(action)
+
+    def register_provider(self, provider: Provider) -> None:
+        self.registry.add_provider(provider)
+
+    def register_evaluator(self, evaluator: Evaluator) -> None:
+        self.registry.add_evaluator(evaluator)
+
+    def register_model(self, type: str, handler: Handler, provider: str, priority: int = 0) -> None:
+        """The highest priority serves; among equals the first that was registered (B8)."""
+        self.models.register(type, handler, provider, priority)
+
+    async def use_model(self, type: str, params: Any, provider: str | None = None) -> Any:
+        """The reply of the model that serves this type. Raises ModelError, naming what there is."""
+        return await self.models.use(type, params, provider)
+
+    async def register_service(self, kind: type[Service]) -> Service:
+        """The service of this class's type: a new one, started if the agent is active, or the one that is
+        there already."""
+        existing = self.get_service(kind.service_type)
+        service = self._services.register(kind)
+        if existing is None and self.is_initialized:
+            await self._services.start_late([kind.service_type])
+        return service
+
+    async def register_plugin(self, plugin: Plugin) -> None:
+        """All of a plugin or, raising PluginError, nothing of it. See `Loading.register`."""
+        await self.loading.register(plugin)
+
+    async def load_plugin(self, name: str) -> Plugin:
+        """The plugin of this name, loaded once, its dependencies first (G2)."""
+        return await self.loading.load(name)
+
+    async def get_action(self, name: str) -> Action | None:
+        """The action of this exact name, its plugin loaded on first use (G3); None when nobody offers it."""
+        return await self.loading.get_action(name)
 
     def get_setting(self, key: str, default: Any = None) -> Any:
         """secrets → settings → settings.secrets → runtime settings (A14)."""
@@ -159,7 +203,7 @@ class AgentRuntime:
                 await self.adapter.init()
                 await self._load_plugins()
                 await self._services.start_all()
-                await self._begin_plugins()
+                await self.loading.begin()
                 await self.adapter.set_status("active")
             except BaseException:
                 await self._undo()
@@ -182,9 +226,7 @@ class AgentRuntime:
 
     async def _undo(self, *, mark_inactive: bool = False) -> None:
         await self._finish_background()
-        for plugin in reversed(self._begun):
-            await self._hook(plugin, "stop", {"runtime": self})
-        self._begun.clear()
+        await self.loading.end()
         await self._services.stop_all()
         for close in self._closers:
             with suppress(Exception):
@@ -204,54 +246,7 @@ class AgentRuntime:
             self.get_setting,
             lambda: [action.name.lower().replace("_", " ") for action in self.actions.values()],
         )
-        found = resolve_plugins(self.character.plugins, self._given, self._folder)
-        for plugin in in_order(found):
-            await self.register_plugin(plugin)
-
-    async def register_plugin(self, plugin: Plugin) -> None:
-        """P4's order: init, services, actions, providers, evaluators, models. All or nothing; a plugin
-        of a name that is registered already is left alone, with a warning."""
-        if self.registry.has_plugin(plugin.name):
-            self.log.warning("plugin %s is registered already", plugin.name)
-            return
-        self.registry.check(plugin)
-        if plugin.init is not None:
-            try:
-                await call_handler(plugin.init, {"config": plugin.config, "runtime": self})
-            except Exception as error:
-                raise PluginError(
-                    f"Plugin {plugin.name}: init failed: {type(error).__name__}: {error}."
-                ) from error
-        for kind in plugin.services:
-            self._services.register(kind)
-        self.registry.add_plugin(plugin)
-        for model in plugin.models:
-            self.models.register(model.type, model.handler, model.provider, model.priority)
-        for event, listeners in plugin.events.items():
-            for listener in listeners:
-                self.events.on(event, listener)
-        await self.events.emit("plugin:registered", plugin=plugin.name)
-
-    async def _begin_plugins(self) -> None:
-        for plugin in self.plugins:
-            self._begun.append(plugin)
-            if plugin.start is not None:
-                try:
-                    await call_handler(plugin.start, {"runtime": self})
-                except Exception as error:
-                    raise PluginError(
-                        f"Plugin {plugin.name}: start failed: {type(error).__name__}: {error}."
-                    ) from error
-
-    async def _hook(self, plugin: Plugin, name: str, given: Mapping[str, Any]) -> None:
-        handler = getattr(plugin, name)
-        if handler is None:
-            return
-        try:
-            async with asyncio.timeout(HOOK_STOP_SECONDS):
-                await call_handler(handler, given)
-        except Exception as error:
-            self.log.warning("plugin %s: %s failed: %s: %s", plugin.name, name, type(error).__name__, error)
+        await self.loading.load_all()
 
     async def _to(self, phase: Phase) -> None:
         self.lifecycle.to(phase)

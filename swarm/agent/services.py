@@ -69,6 +69,24 @@ class Services:
             for service_type in self._order():
                 await self._start(service_type)
 
+    async def start_late(self, service_types: Iterable[str]) -> None:
+        """Start those of a plugin that came when the agent was live, in the order of dependencies."""
+        wanted = _names(service_types)
+        async with self._changing:
+            for service_type in self._order():
+                if service_type in wanted:
+                    await self._start(service_type)
+
+    async def withdraw(self, service_types: Iterable[str]) -> None:
+        """Stop and forget them, in reverse."""
+        async with self._changing:
+            for service_type in reversed([*service_types]):
+                if service_type in self._started:
+                    await self._stop(service_type)
+                    self._started.remove(service_type)
+                self._by_type.pop(service_type, None)
+                self._kinds.pop(service_type, None)
+
     async def stop_all(self) -> None:
         """In reverse order, each bounded; a failing stop does not keep the rest from stopping."""
         for service_type in tuple(self._keepers):  # before the lock, for which one of them may wait

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -44,8 +44,9 @@ class ModelCall(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-class ModelRegistry:
-    """The models of one agent. Types and providers are compared without regard to case."""
+class ModelRegistry(Mapping[str, tuple[Registration, ...]]):
+    """The models of one agent; as a mapping, type → its handlers, the winner first (B1). Types and
+    providers are compared without regard to case."""
 
     def __init__(self, observer: Callable[[ModelCall], None] | None = None) -> None:
         self._by_type: dict[str, tuple[Registration, ...]] = {}
@@ -75,6 +76,24 @@ class ModelRegistry:
             sorted((*self._by_type.get(key, ()), entry), key=lambda one: -one.priority)
         )
         return handler
+
+    def unregister(self, type: str, handler: Handler) -> None:
+        """Take a handler out again; one that is not there is no error."""
+        key = _key(type)
+        left = tuple(one for one in self._by_type.get(key, ()) if one.handler != handler)
+        if left:
+            self._by_type[key] = left
+        else:
+            self._by_type.pop(key, None)
+
+    def __getitem__(self, type: str) -> tuple[Registration, ...]:
+        return self._by_type[_key(type)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_type)
+
+    def __len__(self) -> int:
+        return len(self._by_type)
 
     def has(self, type: str, provider: str | None = None) -> bool:
         return any(
