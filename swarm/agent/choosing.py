@@ -20,7 +20,7 @@ from swarm.agent.models.choice import choose as choose_by_model
 from swarm.agent.models.types import ChoiceRequest
 from swarm.agent.parameters import parameters_for
 from swarm.components import Action, ActionResult
-from swarm.errors import SwarmError, near
+from swarm.errors import PluginError, SwarmError, near
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +29,12 @@ _NAMED = re.compile(r"\s*([A-Za-z][\w-]{1,63})\s*:")
 
 
 async def choose(turn: TurnInHand) -> None:
-    actions = turn.runtime.actions
+    actions = turn.runtime.offered_actions
     if not actions:
         return
     named = _named(turn)
     if named is not None:
-        turn.plan = (named,)
+        await _plan(turn, named.name)
         return
     if turn.results:  # the message named an action that there is not
         return
@@ -60,13 +60,28 @@ async def choose(turn: TurnInHand) -> None:
         outcome=reply.outcome,
         confidence=reply.confidence,
     )
-    if reply.name is not None:
-        turn.plan = (actions[reply.name],)
+    if reply.name is None:
+        return
+    first_use = reply.name not in turn.runtime.actions
+    await _plan(turn, reply.name)
+    if first_use and turn.plan and await _candidate(turn, turn.plan[0]) is None:
+        turn.plan = ()
+        await choose(turn)  # now that its plugin is loaded its `validate` says no; each round loads one more
+
+
+async def _plan(turn: TurnInHand, name: str) -> None:
+    """Plan the action; on its first use its plugin is loaded, and one that cannot be is a failed action."""
+    try:
+        action = await turn.runtime.get_action(name)
+    except PluginError as error:
+        turn.results.append(ActionResult(False, error=str(error), reason="plugin_failed"))
+        return
+    turn.plan = (action,) if action is not None else ()
 
 
 def _named(turn: TurnInHand) -> Action | None:
     """The action that the message names outright. A program's `data.action` that names none is an error."""
-    actions = turn.runtime.actions
+    actions = turn.runtime.offered_actions
     candidates = [candidate(action) for action in actions.values()]
     wanted = turn.message.content.data.get("action")
     if isinstance(wanted, str):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from swarm.agent.services import Services
 from swarm.components import call_handler
-from swarm.errors import PluginError
+from swarm.errors import PluginError, UsageError
 from swarm.plugin import Plugin
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ class Registrar:
         runtime, registry = self._runtime, self._runtime.registry
         registry.check(plugin)
         for event in plugin.events:
-            runtime.events.check(event)
+            try:
+                runtime.events.check(event)
+            except UsageError as error:
+                raise PluginError(f"Plugin {plugin.name}: {error}") from error
         await self._start_call(plugin, "init", {"config": plugin.config, "runtime": runtime})
         mine = [kind for kind in plugin.services if self._services.get(kind.service_type) is None]
         try:
