@@ -79,8 +79,11 @@ class Services:
 
     async def withdraw(self, service_types: Iterable[str]) -> None:
         """Stop and forget them, in reverse."""
+        leaving = [*service_types]
+        for service_type in leaving:  # before the lock, for which its keeper may wait
+            await self._end_keeper(service_type)
         async with self._changing:
-            for service_type in reversed([*service_types]):
+            for service_type in reversed(leaving):
                 if service_type in self._started:
                     await self._stop(service_type)
                     self._started.remove(service_type)
