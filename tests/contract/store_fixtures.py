@@ -1,7 +1,7 @@
 """A Postgres for a test session, and a world of agents on any implementation of the store.
 
 Import what you need into a conftest: `postgres_url` (one server a session and worker), `world` (both
-implementations in turn), `postgres_world`.
+implementations with a ledger in turn; with `ON_EVERY_STORE` SQLite too, which has none), `postgres_world`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from swarm.records import AgentPermissions, AgentPlan, Content, Dispatch, Memory
 from swarm.store import Store
 from swarm.stores.memory import MemoryDatabase, MemoryStore
 from swarm.stores.postgres import PostgresLedger, PostgresStore, agent_url
+from swarm.stores.sqlite import SqliteDatabase, SqliteStore
 from tests.containers import postgres_container
 
 CONTROL = AgentPermissions(create_children=True, control_children=True)
@@ -147,6 +148,27 @@ class PostgresWorld(World):
         return PostgresLedger(self.url, self.swarm)
 
 
+class SqliteWorld(World):
+    """Agents in one file. It has no ledger: what is asked of it here is an AttributeError."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.database = SqliteDatabase(path)
+
+    async def begin(self) -> None:
+        await self.provision(*FAMILY)
+
+    async def provision(self, *plans: AgentPlan) -> None:
+        await self.database.provision(plans)
+
+    def _open_store(self, name: str) -> SqliteStore:
+        return SqliteStore(self.database, name, string_to_uuid(name))
+
+    async def end(self) -> None:
+        await super().end()
+        await self.database.close()
+
+
 @contextlib.asynccontextmanager
 async def administrator(world: PostgresWorld) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(world.url, server_settings={"search_path": world.swarm})
@@ -182,7 +204,16 @@ def container_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["memory", "postgres", pytest.param("container", marks=pytest.mark.containers)])
+LEDGERS = ["memory", "postgres", pytest.param("container", marks=pytest.mark.containers)]
+ON_EVERY_STORE = pytest.mark.parametrize("world_url", ["sqlite", *LEDGERS], indirect=True)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:{tmp_path / 'agents.db'}"
+
+
+@pytest.fixture(params=LEDGERS)
 def world_url(request: pytest.FixtureRequest) -> str | None:
     """None for memory. Not async: the server starts in a loop of its own."""
     return request.getfixturevalue(f"{request.param}_url") if request.param != "memory" else None
@@ -190,7 +221,13 @@ def world_url(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture
 async def world(world_url: str | None) -> AsyncIterator[World]:
-    made: World = MemoryWorld() if world_url is None else PostgresWorld(world_url)
+    made: World
+    if world_url is None:
+        made = MemoryWorld()
+    elif world_url.startswith("sqlite:"):
+        made = SqliteWorld(Path(world_url.removeprefix("sqlite:")))
+    else:
+        made = PostgresWorld(world_url)
     try:
         await made.begin()
         yield made

@@ -28,9 +28,9 @@ from swarm.stores.checks import check_id, check_outgoing, check_plans, check_tas
 from swarm.stores.postgres.migrations import load_migrations, migrate
 from swarm.stores.postgres.names import role_name, schema_name
 from swarm.stores.postgres.pool import Connections, Rows, session_settings, translate
-from swarm.stores.postgres.queries import load
 from swarm.stores.postgres.roles import verifier
 from swarm.stores.postgres.rows import to_agent, to_dispatch, to_ended, to_message_views, to_receipts, to_task
+from swarm.stores.queries import load
 
 _SQL: Final = load("ledger.sql")
 

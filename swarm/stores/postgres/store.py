@@ -33,9 +33,9 @@ from swarm.stores.checks import (
 )
 from swarm.stores.postgres.names import schema_name
 from swarm.stores.postgres.pool import Connections
-from swarm.stores.postgres.queries import load
 from swarm.stores.postgres.rows import to_agent, to_memory, to_object, to_receipts, to_task
 from swarm.stores.postgres.search import Search
+from swarm.stores.queries import load
 
 _SQL: Final = load("store.sql")
 

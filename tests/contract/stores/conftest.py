@@ -3,8 +3,17 @@ from tests.contract.store_fixtures import (
     postgres_server,
     postgres_url,
     postgres_world,
+    sqlite_url,
     world,
     world_url,
 )
 
-__all__ = ["container_url", "postgres_server", "postgres_url", "postgres_world", "world", "world_url"]
+__all__ = [
+    "container_url",
+    "postgres_server",
+    "postgres_url",
+    "postgres_world",
+    "sqlite_url",
+    "world",
+    "world_url",
+]

@@ -9,7 +9,9 @@ import pytest
 from swarm.errors import StoreError
 from swarm.ids import new_id, string_to_uuid
 from swarm.records import AgentPermissions, Content, Memory, Turn
-from tests.contract.store_fixtures import CONTROL, FAMILY, World, memory, plan
+from tests.contract.store_fixtures import CONTROL, FAMILY, ON_EVERY_STORE, World, memory, plan
+
+pytestmark = ON_EVERY_STORE
 
 
 async def texts(world: World, agent: str, **query: object) -> list[str]:
@@ -137,14 +139,14 @@ async def test_the_directory_knows_who_is_who(world: World) -> None:
 
 async def test_an_agent_sets_its_own_status_only(world: World) -> None:
     await world.store("reader").set_status("active")
-    assert {a.name: a.status for a in await world.ledger.agents()} == {
+    assert {a.name: a.status for a in await world.store("boss").agents()} == {
         "boss": "inactive",
         "reader": "active",
         "stranger": "inactive",
         "writer": "inactive",
     }
     await world.store("reader").set_status("inactive")
-    assert {a.status for a in await world.ledger.agents()} == {"inactive"}
+    assert {a.status for a in await world.store("boss").agents()} == {"inactive"}
 
 
 async def test_memories_of_one_millisecond_come_back_as_they_were_written(world: World) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from swarm.errors import StoreError
-from tests.contract.store_fixtures import World
+from tests.contract.store_fixtures import ON_EVERY_STORE, World
+
+pytestmark = ON_EVERY_STORE
 
 
 async def test_x1_who_joins_is_there_and_who_leaves_is_not(world: World) -> None:

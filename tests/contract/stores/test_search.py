@@ -7,7 +7,9 @@ import pytest
 from swarm.errors import StoreError
 from swarm.ids import new_id
 from swarm.records import Content, Memory
-from tests.contract.store_fixtures import World, memory
+from tests.contract.store_fixtures import ON_EVERY_STORE, World, memory
+
+pytestmark = ON_EVERY_STORE
 
 
 async def found(world: World, agent: str, **query: object) -> list[str]:
