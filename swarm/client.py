@@ -23,6 +23,7 @@ from bus.errors import Disconnected, NobodyThere, Refused, TooLate
 from bus.subjects import Subjects
 from swarm.errors import NotRunning
 from swarm.ids import new_id
+from swarm.pieces import Piece, PieceReader
 from swarm.project import Project, RunState
 from swarm.protocol import Command
 from swarm.records import OPERATOR, Content
@@ -102,9 +103,10 @@ class Swarm:
         data: Mapping[str, Any] | None = None,
         room: str | None = None,
         timeout: float = ASK_SECONDS,
-        on_chunk: Callable[[str], None] | None = None,
+        on_chunk: Callable[[Piece], None] | None = None,
     ) -> dict[str, Any]:
-        """One reply: ``{"id", "from", "text", "data"}``. `on_chunk` gets pieces of it as they are made."""
+        """One reply: ``{"id", "from", "text", "data"}``. `on_chunk` gets its pieces as they are made, in order,
+        and never mixed with those of an earlier try: where `restarted` is set, what came before is void."""
         envelope = Envelope(
             id=new_id(),
             sender=self._bus.name,
@@ -115,9 +117,12 @@ class Swarm:
             deadline=int((time.time() + timeout) * 1000),
         )
 
-        def chunk(piece: Envelope) -> None:
-            if on_chunk is not None:
-                on_chunk(read_body(piece, Content).text)
+        pieces = PieceReader()
+
+        def chunk(envelope: Envelope) -> None:
+            piece = pieces.take(read_body(envelope, Content))
+            if piece is not None and on_chunk is not None:
+                on_chunk(piece)
 
         try:
             reply = await self._request("ask", envelope, timeout, chunk if on_chunk else None)

@@ -5,7 +5,8 @@ A handler names what it wants, and gets only that, by name: any of
     runtime    the AgentRuntime          message   the Message being handled
     state      the composed State        options   parameters and previous results (ActionOptions)
     callback   `await callback(text)` sends a piece of the answer as it is made
-    response   what the turn answered (evaluators)
+    response   what the turn answered, or None (evaluators)
+    responses  the same as a list, empty when there was none (evaluators)
 
 so that both `async def count(message)` and elizaOS's five in a row are handlers. An action's keyword-only
 arguments of other names are its parameters: `async def greet(message, *, name: str, times: int = 1)`
@@ -18,7 +19,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
@@ -112,7 +113,8 @@ class Action:
     """Something an agent can do. `parameters` is a msgspec Struct or pydantic model, built from the
     task's input or the message's data; left out, it is made from the handler's own keyword-only
     arguments. `similes` and `examples` are how people ask for it.
-    The handler returns an ActionResult, a str, a mapping, a Content or None. `timeout` in seconds."""
+    The handler returns an ActionResult, a str, a mapping, a Content or None. `timeout` in seconds.
+    `on_failure`: whether the rest of a plan still runs; None leaves it to the plugin."""
 
     name: str
     handler: Handler
@@ -122,6 +124,7 @@ class Action:
     validate: Handler | None = None
     parameters: type[Any] | None = None
     timeout: float = 60.0
+    on_failure: Literal["continue", "abort"] | None = None
 
     def __post_init__(self) -> None:
         what = f"action {self.name}"

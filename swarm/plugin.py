@@ -71,6 +71,8 @@ class Plugin:
     routes: Sequence[Any] = ()
     events: Mapping[str, Sequence[Handler]] = field(default_factory=dict)
     on_hook_error: Literal["fail_open", "fail_closed"] = "fail_open"
+    on_action_failure: Literal["continue", "abort"] = "abort"
+    """What becomes of the rest of a plan, for actions that say nothing themselves."""
     init: Handler | None = None
     start: Handler | None = None
     stop: Handler | None = None

@@ -20,7 +20,7 @@ import msgspec
 from swarm.errors import PluginError, near
 
 Handler = Callable[..., Awaitable[Any]]
-HANDLER_ARGUMENTS: Final = ("runtime", "message", "state", "options", "callback", "response")
+HANDLER_ARGUMENTS: Final = ("runtime", "message", "state", "options", "callback", "response", "responses")
 
 
 class Typed(NamedTuple):

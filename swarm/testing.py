@@ -59,9 +59,12 @@ class VirtualClock:
 
 
 class ScriptedModel:
-    """A model that answers from a script, in order, and keeps what it was asked. Out of lines it raises."""
+    """A model that answers from a script, in order, and keeps what it was asked. A choice may be a plan of
+    several names. Out of lines it raises."""
 
-    def __init__(self, *, texts: Sequence[str] = (), choices: Sequence[str | None] = ()) -> None:
+    def __init__(
+        self, *, texts: Sequence[str] = (), choices: Sequence[str | Sequence[str] | None] = ()
+    ) -> None:
         self._texts = list(texts)
         self._choices = list(choices)
         self.asked: list[TextRequest | ChoiceRequest] = []
@@ -72,8 +75,11 @@ class ScriptedModel:
 
     async def choose(self, request: ChoiceRequest) -> ChoiceReply:
         self.asked.append(request)
-        name = self._choices.pop(0)
-        return ChoiceReply(name=name, outcome="chosen" if name else "abstained", confidence=1.0)
+        said = self._choices.pop(0)
+        if not said:
+            return ChoiceReply(name=None, outcome="abstained")
+        names = (said,) if isinstance(said, str) else tuple(said)
+        return ChoiceReply(name=names[0], plan=names, outcome="chosen", confidence=1.0)
 
     def plugin(self) -> Plugin:
         models = [

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from deploy.cli.frame import add_common, positive, with_swarm
 from deploy.cli.output import put_json
+
+if TYPE_CHECKING:
+    from swarm.pieces import Piece
 
 
 def add(parser: ArgumentParser) -> None:
@@ -19,17 +23,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    streamed = False
-
-    def on_chunk(piece: str) -> None:
-        nonlocal streamed
-        streamed = True
-        if args.json:
-            put_json({"chunk": piece})
-        else:
-            sys.stdout.write(piece)
-        sys.stdout.flush()
-
+    show = _Json() if args.json else _Text()
     reply = with_swarm(
         args,
         lambda swarm: swarm.ask(
@@ -37,13 +31,59 @@ def run(args: Namespace) -> int:
             args.text,
             room=args.room,
             timeout=args.timeout,
-            on_chunk=on_chunk if args.stream else None,
+            on_chunk=show.piece if args.stream else None,
         ),
     )
     if args.json:
         put_json(reply)
-    elif streamed:
-        print()
     else:
-        print(reply["text"])
+        show.end(reply["text"])
     return 0
+
+
+class _Json:
+    """An object a line: each piece with its run and number, then the whole reply."""
+
+    def piece(self, piece: Piece) -> None:
+        put_json(
+            {
+                "chunk": piece.text,
+                "message_id": piece.message_id,
+                "run_id": piece.run_id,
+                "seq": piece.seq,
+                "final": piece.final,
+                "restarted": piece.restarted,
+            }
+        )
+        sys.stdout.flush()
+
+    def end(self, text: str) -> None:
+        """The reply is printed as it is."""
+
+
+class _Text:
+    """The pieces as they come, and at the end whatever of the answer they had not said."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def piece(self, piece: Piece) -> None:
+        if piece.restarted:
+            if self._shown:
+                sys.stdout.write("\n")
+            print("swarm: the answer is begun again", file=sys.stderr)
+            self._shown = ""
+        self._shown += piece.text
+        sys.stdout.write(piece.text)
+        sys.stdout.flush()
+
+    def end(self, text: str) -> None:
+        shown = self._shown.strip()
+        if not shown:
+            print(text)
+        elif text.startswith(self._shown):
+            print(text[len(self._shown) :])
+        elif text.strip() == shown:
+            print()
+        else:
+            print(f"\n{text}")

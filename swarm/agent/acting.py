@@ -1,24 +1,25 @@
 """Running the chosen actions (D4 to D9, P12, P13), each in its own bounds.
 
-A failed action is a failure: its result says so and the message still gets an answer. A hook that
-returns False, or raises, blocks the action; `after_action` is told of failures too, and cannot turn a
-success into one.
+A plan runs in order, and each step is told what the earlier ones did. A failed action is a failure: its
+result says so and the message still gets an answer; whether the rest of the plan runs is the action's
+policy, else its plugin's. A hook that returns False, or raises, blocks the action; `after_action` is told
+of failures too, and cannot turn a success into one.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from swarm.agent.containment import contained
+from swarm.agent.containment import TookTooLong, call_bounded, contained
 from swarm.agent.hand import TurnInHand
 from swarm.agent.hooks import HOOK_SECONDS
 from swarm.agent.parameters import parameters_for
-from swarm.components import Action, ActionOptions, ActionResult, call_handler
+from swarm.agent.storable import Unstorable, clean_text, describe, storable
+from swarm.components import Action, ActionOptions, ActionResult
 from swarm.records import Content
 
 log = logging.getLogger(__name__)
@@ -27,18 +28,20 @@ ERROR_CHARS: Final = 2000
 
 
 async def act(turn: TurnInHand) -> None:
-    """Run the plan in order; a failure ends it."""
-    for action in turn.plan:
-        result = await run_action(turn, action)
+    """Run the plan in order; a failure ends it unless its action may fail."""
+    steps = len(turn.plan)
+    for step, action in enumerate(turn.plan):
+        result = await run_action(turn, action, step)
         turn.results.append(result)
-        if not result.success:
+        if not result.success and _on_failure(turn, action) == "abort":
+            await _skip(turn, turn.plan[step + 1 :], step + 1, steps, because=action.name)
             break
 
 
-async def run_action(turn: TurnInHand, action: Action) -> ActionResult:
+async def run_action(turn: TurnInHand, action: Action, step: int = 0) -> ActionResult:
     """One action with its hooks. `execution_time` (ms) is set on every path. Only cancellation escapes."""
     began = time.perf_counter()
-    result = await _blocked(turn, action) or await _run(turn, action)
+    result = await _blocked(turn, action) or await _run(turn, action, step)
     result = dataclasses.replace(result, execution_time=(time.perf_counter() - began) * 1000)
     turn.runtime.metrics.count_action(
         action.name, result, turn.runtime.registry.owner_of("action", action.name)
@@ -52,7 +55,36 @@ async def run_action(turn: TurnInHand, action: Action) -> ActionResult:
     )
     if result.reason != "Blocked by plugin":
         await _after_action(turn, action, result)
+    await turn.runtime.events.emit(
+        "action:ended",
+        action=action.name,
+        result=result,
+        message=turn.message,
+        run_id=turn.run_id,
+        step=step,
+        steps=max(len(turn.plan), step + 1),
+    )
     return result
+
+
+def _on_failure(turn: TurnInHand, action: Action) -> str:
+    if action.on_failure is not None:
+        return action.on_failure
+    owner = turn.runtime.registry.owner_of("action", action.name)
+    return next((one.on_action_failure for one in turn.runtime.plugins if one.name == owner), "abort")
+
+
+async def _skip(turn: TurnInHand, rest: Sequence[Action], first: int, steps: int, *, because: str) -> None:
+    for step, action in enumerate(rest, first):
+        await turn.runtime.events.emit(
+            "action:skipped",
+            action=action.name,
+            message=turn.message,
+            run_id=turn.run_id,
+            step=step,
+            steps=steps,
+            because=because,
+        )
 
 
 async def _blocked(turn: TurnInHand, action: Action) -> ActionResult | None:
@@ -77,19 +109,28 @@ async def _blocked(turn: TurnInHand, action: Action) -> ActionResult | None:
     return None
 
 
-async def _run(turn: TurnInHand, action: Action) -> ActionResult:
+async def _run(turn: TurnInHand, action: Action, step: int) -> ActionResult:
     parameters = parameters_for(action, turn.message)
     if parameters.error is not None:
         return ActionResult(False, error=parameters.error, reason="bad_parameters")
-    events, run_id = turn.runtime.events, turn.run_id
-    await events.emit("action:started", action=action.name, message=turn.message, run_id=run_id)
+    await turn.runtime.events.emit(
+        "action:started",
+        action=action.name,
+        message=turn.message,
+        run_id=turn.run_id,
+        step=step,
+        steps=max(len(turn.plan), step + 1),
+    )
+    done = False
 
     async def callback(piece: str | Mapping[str, Any] | Content, *, final: bool = False) -> None:
-        """Send a piece of the answer as it is made; pieces arrive in order, numbered."""
-        content, seq = as_content(piece), turn.next_piece()
-        mark = {"message_id": turn.message.id, "run_id": run_id, "seq": seq, "final": final}
-        await turn.say(Content(text=content.text, data=content.data, metadata={**content.metadata, **mark}))
-        await events.emit("action:response", action=action.name, response=content, **mark)
+        """Send a piece of the answer as it is made. `final`: this action says no more."""
+        nonlocal done
+        if done:
+            log.warning("action %s said that it was done; a later piece is dropped", action.name)
+            return
+        done = final
+        await turn.pieces.say(as_content(piece), action.name)
 
     given = {
         "runtime": turn.runtime,
@@ -100,18 +141,17 @@ async def _run(turn: TurnInHand, action: Action) -> ActionResult:
         ),
         "callback": callback,
     }
-    late = asyncio.timeout(action.timeout)
     try:
-        async with late:
-            return as_result(await call_handler(action.handler, given))
-    except Exception as failure:
-        if isinstance(failure, TimeoutError) and late.expired():  # not one of the handler's own
-            error = f"Action {action.name} took longer than {action.timeout:g} s."
-            return ActionResult(False, error=error, reason="timeout")
-        log.warning("action %s failed", action.name, exc_info=True)
+        return _kept(action, as_result(await call_bounded(action.handler, given, action.timeout)))
+    except TookTooLong:
         return ActionResult(
-            False, error=f"{type(failure).__name__}: {failure}"[:ERROR_CHARS], reason="exception"
+            False, error=f"Action {action.name} took longer than {action.timeout:g} s.", reason="timeout"
         )
+    except Unstorable as refused:
+        return ActionResult(False, error=clean_text(refused.text[:ERROR_CHARS]), reason=refused.reason)
+    except Exception as failure:
+        log.warning("action %s failed", action.name, exc_info=True)
+        return ActionResult(False, error=describe(failure), reason="exception")
 
 
 async def _after_action(turn: TurnInHand, action: Action, result: ActionResult) -> None:
@@ -125,8 +165,18 @@ async def _after_action(turn: TurnInHand, action: Action, result: ActionResult) 
                 {"action": action, "result": result, "message": turn.message, "runtime": turn.runtime},
                 seconds=HOOK_SECONDS,
             )
-    await turn.runtime.events.emit(
-        "action:ended", action=action.name, result=result, message=turn.message, run_id=turn.run_id
+
+
+def _kept(action: Action, result: ActionResult) -> ActionResult:
+    """The result as it can be stored and sent. Raises Unstorable when it cannot."""
+    text, data = storable(f"What action {action.name} returned", result.text, result.data)
+    return dataclasses.replace(
+        result,
+        success=bool(result.success),
+        text=text,
+        data=data,
+        error=None if result.error is None else clean_text(str(result.error)[:ERROR_CHARS]),
+        reason=None if result.reason is None else clean_text(str(result.reason)[:ERROR_CHARS]),
     )
 
 
@@ -137,7 +187,12 @@ def as_content(value: str | Mapping[str, Any] | Content) -> Content:
             return value
         case str():
             return Content(text=value)
-    return Content(text=str(value.get("text") or ""), data=dict(value.get("data") or {}))
+        case Mapping():
+            return Content(text=str(value.get("text") or ""), data=dict(value.get("data") or {}))
+    raise Unstorable(
+        f"A piece of an answer must be a text, a mapping or a Content, not {type(value).__name__}.",
+        reason="bad_result",
+    )
 
 
 def as_result(value: Any) -> ActionResult:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any, Final
 
-from swarm.agent.hand import TurnInHand
+import msgspec
+
+from swarm.agent.hand import TurnInHand, say_nothing
 from swarm.agent.models.types import TEXT_LARGE, TextReply, TextRequest
 from swarm.agent.prompt import conversation, system_prompt
+from swarm.agent.storable import MAX_BYTES, clean_text, cut_text
 from swarm.errors import SwarmError
 from swarm.records import Content, Memory, TaskOutcome
 
 log = logging.getLogger(__name__)
+
+MOST_CHARACTERS: Final = MAX_BYTES // 4
+"""Of a response's text: with its data it must fit into one message."""
+MOST_CANDIDATES: Final = 32
+"""Names of candidates that are kept with a choice."""
 
 
 async def respond(turn: TurnInHand) -> None:
@@ -20,6 +29,7 @@ async def respond(turn: TurnInHand) -> None:
     elif turn.responds:
         turn.response = await _from_model(turn)
     if turn.response is not None:
+        turn.response = _marked(turn, turn.response)
         turn.memories.append(
             Memory(
                 id=turn.mint("memory", "out"),
@@ -32,40 +42,66 @@ async def respond(turn: TurnInHand) -> None:
 
 
 def _from_results(turn: TurnInHand) -> Content:
-    """The last result's data and everybody's words; a failure in one plain sentence."""
+    """The last result's data and everybody's words in order; a failure in one plain sentence."""
     last = turn.results[-1]
-    words = [result.text for result in turn.results if result.text]
-    if not last.success:
-        words.append(last.error or last.reason or "The action failed.")
+    words: list[str] = []
+    for result in turn.results:
+        words.extend([result.text] if result.text else [])
+        words.extend([] if result.success else [result.error or result.reason or "The action failed."])
     data = (
         dict(last.data)
         if last.success
         else {**last.data, "success": False, "error": last.error or last.reason}
     )
-    return Content(text="\n".join(words), data=data)
+    return Content(text=cut_text("\n".join(words), MOST_CHARACTERS), data=data)
+
+
+def _marked(turn: TurnInHand, response: Content) -> Content:
+    """The response with what is recorded of its making: run, choice, steps, tokens and cost."""
+    made: dict[str, Any] = {"run_id": turn.run_id}
+    if turn.choice is not None and (turn.choice.actions or turn.choice.outcome not in ("empty", "named")):
+        made["choice"] = {
+            "actions": list(turn.choice.actions),
+            "outcome": turn.choice.outcome,
+            "selector": turn.choice.selector,
+            "confidence": turn.choice.confidence,
+            "candidates": list(turn.choice.candidates[:MOST_CANDIDATES]),
+        }
+    if len(turn.plan) > 1:
+        made["steps"] = [
+            {
+                "action": action.name,
+                "success": result.success,
+                "milliseconds": round(result.execution_time, 1),
+            }
+            for action, result in zip(turn.plan, turn.results, strict=False)
+        ]
+    if turn.spent.calls:
+        made["usage"] = turn.spent.report()
+    return msgspec.structs.replace(response, metadata={**response.metadata, **made})
 
 
 async def _from_model(turn: TurnInHand) -> Content:
     runtime = turn.runtime
 
     async def pass_on(piece: str) -> None:
-        seq = turn.next_piece()
-        mark = {"message_id": turn.message.id, "run_id": turn.run_id, "seq": seq, "final": False}
-        await turn.say(Content(text=piece, metadata=mark))
+        await turn.pieces.say(Content(text=piece))
 
     request = TextRequest(
         system=system_prompt(runtime.character, turn.state),
         messages=conversation(turn.state, runtime.name),
         user=turn.message.sender,
-        on_chunk=pass_on,
+        on_chunk=None if turn.say is say_nothing else pass_on,
     )
     try:
         reply = await runtime.models.use(TEXT_LARGE, request)
     except SwarmError as error:
         log.warning("no answer from the model: %s", error)
         runtime.metrics.count_failure("model", "text")
-        return Content(text=f"I have no answer: {error}", data={"success": False, "error": str(error)})
-    return Content(text=reply.text if isinstance(reply, TextReply) else str(reply))
+        said = clean_text(str(error))
+        return Content(text=f"I have no answer: {said}", data={"success": False, "error": said})
+    text = reply.text if isinstance(reply, TextReply) else str(reply)
+    return Content(text=cut_text(clean_text(text), MOST_CHARACTERS))
 
 
 def task_outcome(turn: TurnInHand) -> TaskOutcome | None:

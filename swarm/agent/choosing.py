@@ -1,9 +1,10 @@
-"""Which action a message asks for (D1 to D3).
+"""Which actions a message asks for (D1 to D3, X3).
 
-A message that names an action, in ``data.action`` or as its first word before a colon, gets that one
-or is told which there are. Otherwise every action whose `validate` passes and whose parameters can be
-made from the message is a candidate, and a model chooses when there are two or more. Whatever a model
-answers counts only as an exact name or simile.
+A message that names actions, in ``data.action`` or as its first word before a colon, gets those or is told which
+there are. Otherwise every action whose `validate` passes and whose parameters can be made from the
+message is a candidate, and selectors choose when there are two or more: the cheap one first, and one that
+abstains or fails hands on to the next (`models/choice.py`). Whatever a model answers counts only as an
+exact name or simile. The choice, its candidates and its confidence are recorded.
 """
 
 from __future__ import annotations
@@ -11,90 +12,138 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from swarm.agent.containment import contained
-from swarm.agent.hand import TurnInHand
-from swarm.agent.models.choice import candidate, resolve
-from swarm.agent.models.choice import choose as choose_by_model
-from swarm.agent.models.types import ChoiceRequest
+from swarm.agent.hand import Chosen, TurnInHand
+from swarm.agent.models.choice import MOST_STEPS, candidate, escalate, resolve
+from swarm.agent.models.types import ChoiceReply, ChoiceRequest
+from swarm.agent.models.types import Message as Said
 from swarm.agent.parameters import parameters_for
+from swarm.agent.prompt import conversation
+from swarm.agent.storable import clean_text
 from swarm.components import Action, ActionResult
 from swarm.errors import PluginError, SwarmError, near
 
 log = logging.getLogger(__name__)
 
 VALIDATE_SECONDS: Final = 5.0
-_NAMED = re.compile(r"\s*([A-Za-z][\w-]{1,63})\s*:")
+CONTEXT_MESSAGES: Final = 6
+"""What was said before, as far as a selector is told."""
+_NAMED: Final = re.compile(r"\s*([A-Za-z][\w-]{1,63})\s*:")
 
 
 async def choose(turn: TurnInHand) -> None:
     actions = turn.runtime.offered_actions
-    if not actions:
+    if not actions or not turn.attends:
         return
     named = _named(turn)
-    if named is not None:
-        await _plan(turn, named.name)
-        return
-    if turn.results:  # the message named an action that there is not
+    if named or turn.results:  # named, or the message named an action that there is not
+        await _record(turn, Chosen(actions=tuple(named), outcome="named", confidence=1.0))
+        await _plan(turn, named)
         return
     candidates = [
         action
         for action in await asyncio.gather(*(_candidate(turn, action) for action in actions.values()))
         if action is not None
     ]
-    request = ChoiceRequest(
-        text=turn.message.text, candidates=tuple(candidate(action) for action in candidates)
-    )
-    try:
-        reply = await choose_by_model(turn.runtime.models, request)
-    except SwarmError as error:
-        log.warning("no action was chosen: %s", error)
-        turn.runtime.metrics.count_failure("model", "choice")
-        return
-    await turn.runtime.events.emit(
-        "choice:made",
-        message=turn.message,
-        candidates=tuple(action.name for action in candidates),
-        chosen=reply.name,
+    reply, selector = await _select(turn, candidates)
+    chosen = Chosen(
+        actions=reply.names,
         outcome=reply.outcome,
-        confidence=reply.confidence,
+        selector=selector,
+        confidence=round(reply.confidence, 3),
+        candidates=tuple(action.name for action in candidates),
     )
-    if reply.name is None:
-        return
-    first_use = reply.name not in turn.runtime.actions
-    await _plan(turn, reply.name)
-    if first_use and turn.plan and await _candidate(turn, turn.plan[0]) is None:
+    await _record(turn, chosen)
+    first_used = [name for name in reply.names if name not in turn.runtime.actions]
+    await _plan(turn, reply.names)
+    fresh = [action for action in turn.plan if action.name in first_used]
+    if any([await _candidate(turn, action) is None for action in fresh]):
         turn.plan = ()
         await choose(turn)  # now that its plugin is loaded its `validate` says no; each round loads one more
 
 
-async def _plan(turn: TurnInHand, name: str) -> None:
-    """Plan the action; on its first use its plugin is loaded, and one that cannot be is a failed action."""
+async def _select(turn: TurnInHand, candidates: list[Action]) -> tuple[ChoiceReply, str]:
+    settings = turn.runtime.get_setting("choice")
+    settings = settings if isinstance(settings, Mapping) else {}
+    request = ChoiceRequest(
+        text=turn.message.text,
+        candidates=tuple(candidate(action) for action in candidates),
+        context=_before(turn) if len(candidates) > 1 else (),
+    )
     try:
-        action = await turn.runtime.get_action(name)
-    except PluginError as error:
-        turn.results.append(ActionResult(False, error=str(error), reason="plugin_failed"))
-        return
-    turn.plan = (action,) if action is not None else ()
+        return await escalate(
+            turn.runtime.models,
+            request,
+            selectors=_selectors(settings.get("selectors")),
+            always=settings.get("always") is True,
+        )
+    except SwarmError as error:
+        log.warning("no action was chosen: %s", error)
+        turn.runtime.metrics.count_failure("model", "choice")
+        return ChoiceReply(name=None, outcome="failed"), ""
 
 
-def _named(turn: TurnInHand) -> Action | None:
-    """The action that the message names outright. A program's `data.action` that names none is an error."""
+def _before(turn: TurnInHand) -> tuple[Said, ...]:
+    """What was said before the message in hand."""
+    return conversation(turn.state, turn.runtime.name)[-CONTEXT_MESSAGES - 1 : -1]
+
+
+async def _record(turn: TurnInHand, chosen: Chosen) -> None:
+    turn.choice = chosen
+    await turn.runtime.events.emit(
+        "choice:made",
+        message=turn.message,
+        run_id=turn.run_id,
+        candidates=chosen.candidates,
+        chosen=chosen.actions,
+        outcome=chosen.outcome,
+        selector=chosen.selector,
+        confidence=chosen.confidence,
+    )
+
+
+async def _plan(turn: TurnInHand, names: Sequence[str]) -> None:
+    """Plan the actions; on its first use an action's plugin is loaded. One that cannot be is a failed action,
+    and nothing of the plan is begun."""
+    plan: list[Action] = []
+    for name in names:
+        try:
+            action = await turn.runtime.get_action(name)
+        except PluginError as error:
+            turn.results.append(ActionResult(False, error=clean_text(str(error)), reason="plugin_failed"))
+            return
+        if action is not None:
+            plan.append(action)
+    turn.plan = tuple(plan)
+
+
+def _named(turn: TurnInHand) -> list[str]:
+    """The actions that the message names outright. A program's `data.action` that names none is an error."""
     actions = turn.runtime.offered_actions
     candidates = [candidate(action) for action in actions.values()]
     wanted = turn.message.content.data.get("action")
     if isinstance(wanted, str):
-        name = resolve(wanted, candidates)
-        if name is None:
-            sentence = (
-                f"There is no action {wanted!r}{near(wanted, actions)} There are: {', '.join(actions)}."
-            )
-            turn.results.append(ActionResult(False, error=sentence, reason="unknown_action"))
-        return actions[name] if name else None
+        wanted = [wanted]
+    if isinstance(wanted, list) and len(wanted) > MOST_STEPS:
+        sentence = f"A plan of {len(wanted)} actions is too long; at most {MOST_STEPS} run for one message."
+        turn.results.append(ActionResult(False, error=sentence, reason="too_many"))
+        return []
+    if isinstance(wanted, list) and wanted:
+        names = [(one, resolve(str(one), candidates)) for one in wanted]
+        for one, name in names:
+            if name is None:
+                sentence = (
+                    f"There is no action {one!r}{near(str(one), actions)} There are: {', '.join(actions)}."
+                )
+                turn.results.append(ActionResult(False, error=sentence, reason="unknown_action"))
+                return []
+        return [name for _, name in names if name is not None]
     mark = _NAMED.match(turn.message.text)
     name = resolve(mark.group(1), candidates) if mark else None
-    return actions[name] if name else None
+    return [name] if name else []
 
 
 async def _candidate(turn: TurnInHand, action: Action) -> Action | None:
@@ -108,3 +157,9 @@ async def _candidate(turn: TurnInHand, action: Action) -> Action | None:
         turn.runtime, "validate", action.name, action.validate, given, seconds=VALIDATE_SECONDS
     )
     return action if outcome.value else None
+
+
+def _selectors(given: Any) -> tuple[str, ...]:
+    if isinstance(given, str):
+        return (given,)
+    return tuple(map(str, given)) if isinstance(given, list | tuple) else ()

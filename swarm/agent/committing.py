@@ -10,9 +10,10 @@ import asyncio
 import logging
 from typing import Final
 
+from bus.errors import Refused
 from swarm.agent.answering import task_outcome
 from swarm.agent.hand import TurnInHand
-from swarm.errors import StoreDown, Unknown
+from swarm.errors import StoreDown, StoreError, Unknown
 from swarm.records import Turn
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,33 @@ async def commit(turn: TurnInHand) -> None:
         turn.status = "duplicate" if committed.status == "committed" else committed.status
     elif turn.rejected:
         turn.status = "rejected"
+    if turn.status == "handled":
+        turn.memories.clear()
+        turn.outgoing.clear()
     turn.runtime.peers.ring(turn.rung)
     if mine:
         turn.runtime.embeddings.wake(leaves.memories)
+
+
+async def commit_late(turn: TurnInHand) -> None:
+    """Write what hooks and evaluators said and remembered after the commit; with nothing, do nothing.
+
+    Their ids are derived from the message, so a second time makes no second row. What the store refuses is said.
+    """
+    if not turn.memories and not turn.outgoing:
+        return
+    memories, outgoing = tuple(turn.memories), tuple(turn.outgoing)
+    turn.memories.clear()
+    turn.outgoing.clear()
+    try:
+        committed = await turn.runtime.adapter.commit(
+            Turn(delivery=None, instance=turn.runtime.instance, memories=memories, outgoing=outgoing)
+        )
+    except (StoreError, Refused) as error:
+        log.warning("what was said after the turn is lost: %s", error)
+        turn.runtime.metrics.count_failure("store", "after the turn")
+        return
+    turn.runtime.peers.ring(committed.recipients)
 
 
 def _leaves_behind(turn: TurnInHand) -> Turn:

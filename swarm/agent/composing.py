@@ -6,15 +6,19 @@ State is composed afresh for each message; nothing is kept from one to the next.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from swarm.agent.containment import contained
 from swarm.agent.hand import TurnInHand
 from swarm.agent.models.tokens import estimate_tokens
+from swarm.agent.storable import clean_text, cut_text, describe
 from swarm.components import Provider, State
 from swarm.records import Memory
+
+log = logging.getLogger(__name__)
 
 PROVIDER_CHARS: Final = 64_000
 """What one provider may add to the context; the rest is cut, and the cut is said."""
@@ -48,9 +52,12 @@ async def compose(turn: TurnInHand) -> None:
     base = State(messages=(*history, turn.memories[0]) if turn.memories else tuple(history))
     said = await asyncio.gather(*(_ask_provider(turn, provider, base) for provider in runtime.providers))
     providers = {name: value for name, value in said if value is not None}
-    context = "".join(f"\n[{name}]\n{value['text']}\n" for name, value in providers.items())
+    sections = [f"\n[{name}]\n{value['text']}\n" for name, value in providers.items()]
+    count = _estimator(turn)
+    messages, sections = _within_budget(turn, list(base.messages), sections, count)
+    context = "".join(sections)
     turn.state = State(
-        messages=base.messages,
+        messages=tuple(messages),
         facts=tuple(fact for value in providers.values() for fact in _facts(value)),
         providers=providers,
         context=context,
@@ -58,9 +65,51 @@ async def compose(turn: TurnInHand) -> None:
             "roomId": message.room,
             "entityId": message.sender,
             "timestamp": _now(),
-            "tokenCount": estimate_tokens(context),
+            "tokenCount": count(context),
         },
     )
+
+
+def _estimator(turn: TurnInHand) -> Callable[[str], int]:
+    """The runtime's `estimate_tokens`, which a plugin may have replaced; one that fails is passed over."""
+
+    def count(text: str) -> int:
+        if not text:
+            return 0
+        try:
+            return max(0, int(turn.runtime.estimate_tokens(text)))
+        except Exception as failure:
+            log.warning("the token estimator failed (%s); the built-in one serves", describe(failure))
+            turn.runtime.metrics.count_failure("estimator", "tokens")
+            return estimate_tokens(text)
+
+    return count
+
+
+def _within_budget(
+    turn: TurnInHand, messages: list[Memory], sections: list[str], count: Callable[[str], int]
+) -> tuple[list[Memory], list[str]]:
+    """What fits the setting ``contextTokens``, if there is one: the oldest messages go first, the one in hand
+    stays; then providers' sections from the end, which are those of the highest position."""
+    budget = turn.runtime.get_setting("contextTokens")
+    if not isinstance(budget, int) or isinstance(budget, bool) or budget <= 0:
+        return messages, sections
+    costs = [count(memory.content.text) for memory in messages]
+    section_costs = [count(section) for section in sections]
+    over = sum(costs) + sum(section_costs) - budget
+    first = 0
+    while over > 0 and first < len(messages) - 1:
+        over -= costs[first]
+        first += 1
+    kept = len(sections)
+    while over > 0 and kept > 0:
+        kept -= 1
+        over -= section_costs[kept]
+    if first or kept < len(sections):
+        log.info(
+            "%d messages and %d providers are left out, to fit %d tokens", first, len(sections) - kept, budget
+        )
+    return messages[first:], sections[:kept]
 
 
 async def _ask_provider(
@@ -89,9 +138,7 @@ async def _ask_provider(
 
 
 def _bounded(text: str) -> str:
-    if len(text) <= PROVIDER_CHARS:
-        return text
-    return f"{text[:PROVIDER_CHARS]}\n… ({len(text) - PROVIDER_CHARS:,} more characters were cut)"
+    return clean_text(cut_text(text, PROVIDER_CHARS))
 
 
 def _facts(value: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from swarm.agent.storable import describe
 from swarm.components import Handler, call_handler
 
 if TYPE_CHECKING:
@@ -23,6 +24,32 @@ class Contained(NamedTuple):
     error: str | None = None
 
 
+class TookTooLong(Exception):
+    """A call was given up at its deadline."""
+
+
+async def call_bounded(handler: Handler, given: Mapping[str, Any], seconds: float) -> Any:
+    """Call `handler` with those of `given` that it names, for `seconds` at most.
+
+    Raises TookTooLong, and whatever the handler raises as an Exception: what would end the process (SystemExit) or
+    pretends to be our own cancellation becomes one. A real cancellation passes.
+    """
+    try:
+        async with asyncio.timeout(seconds) as clock:
+            return await call_handler(handler, given)
+    except TimeoutError:
+        if clock.expired():
+            raise TookTooLong from None
+        raise
+    except SystemExit as end:
+        raise RuntimeError(f"it tried to end the process ({end.code!r})") from end
+    except asyncio.CancelledError as end:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("it raised CancelledError, though nobody had cancelled it") from end
+
+
 async def contained(
     runtime: AgentRuntime,
     kind: str,
@@ -34,20 +61,24 @@ async def contained(
 ) -> Contained:
     """Call `handler` with those of `given` that it names. It never raises but for cancellation:
     an exception or a deadline becomes a sentence, is logged with the plugin's name and counted."""
-    plugin, began = runtime.registry.owner_of(kind, name), time.perf_counter()
-    late, error = asyncio.timeout(seconds), None
+    began, error = time.perf_counter(), None
     try:
-        async with late:
-            return Contained(await call_handler(handler, given))
+        return Contained(await call_bounded(handler, given, seconds))
+    except TookTooLong:
+        error = f"{kind} {name} took longer than {seconds:g} s and was given up"
     except Exception as failure:
-        error = f"{kind} {name} failed: {type(failure).__name__}: {failure}"
-        if isinstance(failure, TimeoutError) and late.expired():
-            error = f"{kind} {name} took longer than {seconds:g} s and was given up"
+        error = f"{kind} {name} failed: {describe(failure)}"
         log.debug("%s %s failed", kind, name, exc_info=True)
     finally:
-        milliseconds = (time.perf_counter() - began) * 1000
-        runtime.metrics.count_call(plugin, milliseconds, failed=error is not None)
+        plugin = runtime.registry.owner_of(kind, name)
+        runtime.metrics.count_call(plugin, (time.perf_counter() - began) * 1000, failed=error is not None)
+    await tell_failure(runtime, kind, name, error)
+    return Contained(error=error)
+
+
+async def tell_failure(runtime: AgentRuntime, kind: str, name: str, error: str) -> None:
+    """Log a contained failure with its plugin, count it, and tell listeners."""
+    plugin = runtime.registry.owner_of(kind, name)
     log.warning("%s (plugin %s)", error, plugin or "unknown")
     runtime.metrics.count_failure(kind, name)
     await runtime.events.emit("component:failed", kind=kind, name=name, plugin=plugin, error=error)
-    return Contained(error=error)

@@ -6,8 +6,10 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from swarm.agent.containment import contained
+from swarm.agent.committing import commit_late
+from swarm.agent.containment import contained, tell_failure
 from swarm.agent.hand import TurnInHand
+from swarm.agent.storable import ERROR_CHARS, Unstorable, cut_text, plain_value
 from swarm.components import Evaluator
 from swarm.errors import StoreError
 from swarm.records import Content, Memory
@@ -24,12 +26,14 @@ def evaluate(turn: TurnInHand) -> None:
 
 
 async def _evaluate(turn: TurnInHand) -> None:
+    """In the turn's context, so that what evaluators say and spend is the turn's; written when all have ended."""
     evaluators = turn.runtime.evaluators
     said = await asyncio.gather(*(_run(turn, evaluator) for evaluator in evaluators))
     results = {
         evaluator.name: one for evaluator, one in zip(evaluators, said, strict=True) if one is not None
     }
     for name, one in results.items():
+        data = {"message": turn.message.id, "run": turn.run_id, **one}
         try:
             await turn.runtime.adapter.create_memory(
                 Memory(
@@ -37,12 +41,13 @@ async def _evaluate(turn: TurnInHand) -> None:
                     room=turn.message.room,
                     entity=name,
                     kind="evaluation",
-                    content=Content(data={"message": turn.message.id, "run": turn.run_id, **one}),
+                    content=Content(data=data),
                     created_at=turn.message.received_at,
                 )
             )
         except StoreError as error:
             log.warning("the evaluation %s was not stored: %s", name, error)
+    await commit_late(turn)
     await turn.runtime.events.emit("evaluation:ended", message=turn.message, results=results)
 
 
@@ -53,6 +58,7 @@ async def _run(turn: TurnInHand, evaluator: Evaluator) -> dict[str, Any] | None:
         "message": turn.message,
         "state": turn.state,
         "response": turn.response,
+        "responses": [] if turn.response is None else [turn.response],
     }
     wants = evaluator.always_run
     if not wants and evaluator.should_run is not None:
@@ -73,5 +79,9 @@ async def _run(turn: TurnInHand, evaluator: Evaluator) -> dict[str, Any] | None:
         turn.runtime, "evaluator", evaluator.name, evaluator.handler, given, seconds=evaluator.timeout
     )
     if outcome.error is not None:
-        return {"success": False, "error": outcome.error}
-    return {"success": True, "data": outcome.value}
+        return {"success": False, "error": cut_text(outcome.error, ERROR_CHARS)}
+    try:
+        return {"success": True, "data": plain_value(f"What evaluator {evaluator.name} found", outcome.value)}
+    except Unstorable as refused:
+        await tell_failure(turn.runtime, "evaluator", evaluator.name, refused.text)
+        return {"success": False, "error": refused.text}

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from swarm.agent.spending import Spent, on_account
+from swarm.agent.streaming import Pieces
 from swarm.components import Action, ActionResult, Message, State
 from swarm.ids import derived_id, new_id
 from swarm.records import Content, Memory, Outgoing
@@ -43,6 +45,20 @@ class MessageResult(msgspec.Struct, frozen=True, kw_only=True):
     milliseconds: float = 0.0
 
 
+class Chosen(msgspec.Struct, frozen=True, kw_only=True):
+    """Which actions were chosen, out of which, by whom and how surely; kept in the response's metadata.
+
+    `outcome` is that of `ChoiceReply`, or ``named``: the message named them itself. `selector` is the provider
+    of the model that chose, or empty when none was asked.
+    """
+
+    actions: tuple[str, ...] = ()
+    outcome: str = "empty"
+    selector: str = ""
+    confidence: float = 0.0
+    candidates: tuple[str, ...] = ()
+
+
 _current: ContextVar[TurnInHand | None] = ContextVar("swarm_turn", default=None)
 
 
@@ -63,17 +79,23 @@ class TurnInHand:
     run_id: str = field(default_factory=new_id)
     began: float = field(default_factory=time.perf_counter)
     state: State = field(default_factory=State)
+    attends: bool = True
+    responds: bool = True
     plan: Sequence[Action] = ()
+    choice: Chosen | None = None
     results: list[ActionResult] = field(default_factory=list)
     response: Content | None = None
-    responds: bool = True
     rejected: str | None = None
     memories: list[Memory] = field(default_factory=list)
     outgoing: list[Outgoing] = field(default_factory=list)
     status: Status = "handled"
     rung: tuple[str, ...] = ()
+    spent: Spent = field(default_factory=Spent)
+    pieces: Pieces = field(init=False)
     _minted: int = 0
-    _pieces: int = 0
+
+    def __post_init__(self) -> None:
+        self.pieces = Pieces(self.message.id, self.run_id, self.say, self.runtime.events)
 
     def mint(self, what: str, key: str | None = None) -> str:
         """An id that a second run of this turn mints again, so that no retry makes a second row."""
@@ -82,15 +104,13 @@ class TurnInHand:
             key = f"#{self._minted}"
         return derived_id(self.runtime.agent_id, self.message.id, what, key)
 
-    def next_piece(self) -> int:
-        self._pieces += 1
-        return self._pieces - 1
-
     @contextmanager
     def current(self) -> Iterator[None]:
+        """What runs inside belongs to this turn: its messages, its memories, its models' cost."""
         token = _current.set(self)
         try:
-            yield
+            with on_account(self.spent):
+                yield
         finally:
             _current.reset(token)
 

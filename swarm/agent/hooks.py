@@ -7,11 +7,16 @@ means is the plugin's own policy: ``fail_open`` goes on, ``fail_closed`` rejects
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Any, Final
 
-from swarm.agent.containment import contained
+import msgspec
+
+from swarm.agent.committing import commit_late
+from swarm.agent.containment import contained, tell_failure
 from swarm.agent.hand import TurnInHand
+from swarm.agent.storable import Unstorable, plain_value, storable
 from swarm.components import Message
+from swarm.records import Content
 
 log = logging.getLogger(__name__)
 
@@ -19,29 +24,31 @@ HOOK_SECONDS: Final = 10.0
 
 
 async def before(turn: TurnInHand) -> None:
-    """Each plugin sees the message as the one before left it; None keeps it."""
+    """Each plugin sees the message as the one before left it; None keeps it.
+
+    A hook may change what a message says, not who said it to whom, where: that is the ledger's."""
     for plugin in turn.runtime.plugins:
         if plugin.before_message is None:
             continue
+        name = f"{plugin.name}.before_message"
         outcome = await contained(
             turn.runtime,
             "hook",
-            f"{plugin.name}.before_message",
+            name,
             plugin.before_message,
             {"message": turn.message, "runtime": turn.runtime},
             seconds=HOOK_SECONDS,
         )
-        if outcome.error is not None and plugin.on_hook_error == "fail_closed":
-            turn.rejected = f"Rejected by plugin {plugin.name}: {outcome.error}."
+        error = outcome.error
+        if error is None and outcome.value is not None and outcome.value is not turn.message:
+            try:
+                turn.message = msgspec.structs.replace(turn.message, content=_content(name, outcome.value))
+            except Unstorable as refused:
+                error = refused.text
+                await tell_failure(turn.runtime, "hook", name, error)
+        if error is not None and plugin.on_hook_error == "fail_closed":
+            turn.rejected = f"Rejected by plugin {plugin.name}: {error.rstrip('.')}."
             return
-        if isinstance(outcome.value, Message):
-            turn.message = outcome.value
-        elif outcome.value is not None:
-            log.warning(
-                "plugin %s: before_message must return a Message or None, not %s; the message is kept as it was",
-                plugin.name,
-                type(outcome.value).__name__,
-            )
 
 
 async def after(turn: TurnInHand) -> None:
@@ -56,3 +63,17 @@ async def after(turn: TurnInHand) -> None:
                 {"message": turn.message, "response": turn.response, "runtime": turn.runtime},
                 seconds=HOOK_SECONDS,
             )
+    await commit_late(turn)
+
+
+def _content(name: str, value: Any) -> Content:
+    """The content of the message that a hook returned. Raises Unstorable when it is none."""
+    content = value.content if isinstance(value, Message) else None
+    if not isinstance(content, Content):
+        raise Unstorable(
+            f"hook {name} must return a Message or None, not {type(value).__name__}; the message is kept as it was",
+            reason="bad_result",
+        )
+    text, data = storable(f"The message that hook {name} returned", content.text, content.data)
+    metadata = plain_value(f"The metadata that hook {name} returned", content.metadata)
+    return Content(text=text, data=data, metadata=metadata)

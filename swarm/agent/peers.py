@@ -22,6 +22,7 @@ from bus.errors import NobodyThere, Refused
 from bus.subjects import Subjects
 from swarm.agent.bell import BellRope
 from swarm.agent.hand import TurnInHand, current_turn
+from swarm.agent.storable import storable_content
 from swarm.ids import new_id
 from swarm.records import (
     TERMINAL_TASK_STATES,
@@ -277,7 +278,7 @@ class Peers:
             to=to,
             room=room,
             kind=kind,
-            content=Content(text=text, data=dict(data or {})),
+            content=storable_content(f"The message to {to}", text, data),
             in_reply_to=turn.message.id if turn else None,
             expires_at=None if ttl is None else int((time.time() + ttl) * 1000),
             hops=self._hops(turn),

@@ -24,18 +24,21 @@ from swarm.agent.loading import Loading
 from swarm.agent.metrics import Metrics
 from swarm.agent.models.registry import ModelRegistry
 from swarm.agent.models.setup import Close, register_models
+from swarm.agent.models.tokens import estimate_tokens
 from swarm.agent.peers import Peers
 from swarm.agent.recovery import Recovery, policy_from
 from swarm.agent.registering import HOOK_STOP_SECONDS
 from swarm.agent.registry import Registry
 from swarm.agent.services import Services
+from swarm.agent.spending import Spending
+from swarm.agent.storable import storable_content
 from swarm.agent.turn import take_turn
 from swarm.character import Character
 from swarm.components import Action, Evaluator, Handler, Message, Provider, Service
 from swarm.errors import PluginError
 from swarm.ids import new_id
 from swarm.plugin import Plugin
-from swarm.records import Content, Found, Memory
+from swarm.records import Found, Memory
 from swarm.store import Store
 
 CONVERSATION_LENGTH: Final = 32
@@ -71,7 +74,9 @@ class AgentRuntime:
         self.events = Events()
         self.metrics = Metrics(clock=clock)
         self.registry = Registry()
-        self.models = ModelRegistry()
+        self.spending = Spending(self.get_setting)
+        self.models = ModelRegistry(self.spending.observe)
+        self.estimate_tokens: Callable[[str], int] = estimate_tokens
         self.peers = Peers(self)
         self.embeddings = Embeddings(self)
         self._settings = dict(settings or {})
@@ -275,7 +280,7 @@ class AgentRuntime:
     ) -> None:
         """Remember something. In a turn it is written when the turn commits, and not at all if it does not."""
         turn = current_turn()
-        content = Content(text=text, data=dict(data or {}))
+        content = storable_content("The memory", text, data)
         mine = turn if turn is not None and turn.runtime is self else None
         where = room or (mine.message.room if mine else self.name)
         memory = Memory(

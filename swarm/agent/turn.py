@@ -3,12 +3,12 @@
     before      plugins' hooks may change the message, or reject it
     remember    the message joins the room's memory
     compose     what is known: recent messages, facts, what the providers say
-    decide      is an answer called for?
+    decide      is the agent meant, and is an answer called for?
     choose      which actions, if any: by name, by simile, by model; never by a part of a name
-    act         run them, each in its own bounds
+    act         run them in order, each in its own bounds, each told what the earlier ones did
     respond     from what the actions did, else from the text model
     commit      handled mark, memories, outgoing messages and the task's outcome: one transaction
-    after       plugins' hooks, told what was answered
+    after       the final piece to who listens; plugins' hooks, told what was answered
     evaluate    off the path: nobody waits for it
 
 Each step takes the turn in hand, adds to it and passes it on. What a plugin brings is contained where
@@ -27,6 +27,7 @@ from swarm.agent.answering import respond
 from swarm.agent.choosing import choose
 from swarm.agent.committing import commit
 from swarm.agent.composing import compose, remember
+from swarm.agent.deciding import decide
 from swarm.agent.evaluating import evaluate
 from swarm.agent.hand import MessageResult, Say, TurnInHand, say_nothing
 from swarm.agent.hooks import after, before
@@ -38,12 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Step = Callable[[TurnInHand], Awaitable[None]]
-
-
-async def decide(turn: TurnInHand) -> None:
-    """An ask and a task want an answer. A tell and an announcement get none: they may start an action,
-    and an agent that answered every tell would talk to its peers for ever."""
-    turn.responds = turn.message.kind in ("ask", "task")
 
 
 STEPS: Final[tuple[Step, ...]] = (before, remember, compose, decide, choose, act, respond)
@@ -65,6 +60,7 @@ async def take_turn(
                 break
         await commit(turn)
         if turn.status == "handled":
+            await turn.pieces.end()
             await after(turn)
             evaluate(turn)
     result = turn.result()

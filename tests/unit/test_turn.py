@@ -350,6 +350,6 @@ async def test_pieces_of_an_answer_are_numbered_and_marked_with_their_run() -> N
         runtime.events.on("action:response", pieces.append)
         result = await say(runtime, "stream: it", id="m1")
     assert [(p["seq"], p["final"], p["message_id"], p["response"].text) for p in pieces] == [
-        (0, False, "m1", "a"), (1, True, "m1", "b"),
+        (0, False, "m1", "a"), (1, False, "m1", "b"), (2, True, "m1", ""),
     ]  # fmt: skip
     assert {p["run_id"] for p in pieces} == {result.run_id}

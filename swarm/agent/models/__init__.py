@@ -4,7 +4,7 @@ chosen (`choice`). Providers are imported by whoever registers them: `local` and
 
 from __future__ import annotations
 
-from swarm.agent.models.choice import candidate, choose, resolve
+from swarm.agent.models.choice import candidate, choose, escalate, resolve
 from swarm.agent.models.registry import Handler, ModelCall, ModelRegistry, Registration
 from swarm.agent.models.types import (
     CHOICE,
@@ -50,5 +50,6 @@ __all__ = [
     "Usage",
     "candidate",
     "choose",
+    "escalate",
     "resolve",
 ]

@@ -8,10 +8,11 @@ exact name or simile; another answer is told once what the valid ones are, and t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from swarm.agent.models.choice import resolve
+from swarm.agent.models.choice import MOST_STEPS, resolve
 from swarm.agent.models.json_answer import NoJson, find_json, without_thoughts
 from swarm.agent.models.openai_settings import OpenAISettings
 from swarm.agent.models.openai_wire import Json, OpenAIWire
@@ -42,9 +43,13 @@ PROVIDER: Final = "openai"
 NONE: Final = "NONE"
 """What a model says to choose nothing, unless a candidate is called so."""
 
+_BETWEEN: Final = re.compile(r"[,;\n]|->|→")
+_COUNT: Final = re.compile(r"^\s*(?:\d+[.)]|[-*])\s*")
+
 _CHOOSE: Final = (
     "Choose the one action that the user's last message asks for. Answer with exactly one name from this "
-    "list and nothing else, or with {none} if no action fits.\n\n{actions}"
+    "list and nothing else, or with {none} if no action fits. Only if the message asks for several things, "
+    "answer with their names in the order in which they should run, separated by commas.\n\n{actions}"
 )
 _CHOOSE_AGAIN: Final = (
     "{answer!r} is not one of the actions. The valid answers are: {names}. Answer with one of them only."
@@ -120,10 +125,11 @@ class OpenAICompatible:
             reply = await self._complete(body, request.timeout)
             usage += reply.usage
             answer = _choice_word(reply.text)
-            name = resolve(answer, request.candidates)
-            if name is not None:
+            names = _plan(answer, request.candidates)
+            if names:
                 return ChoiceReply(
-                    name=name,
+                    name=names[0],
+                    plan=names if len(names) > 1 else (),
                     outcome="chosen",
                     confidence=1.0,
                     answer=answer[:200],
@@ -134,8 +140,8 @@ class OpenAICompatible:
                 return ChoiceReply(
                     name=None, outcome="abstained", answer=NONE, usage=usage, model=reply.model
                 )
-            names = ", ".join([*(one.name for one in request.candidates), NONE])
-            body = _continued(body, reply.text, _CHOOSE_AGAIN.format(answer=answer[:80], names=names))
+            valid = ", ".join([*(one.name for one in request.candidates), NONE])
+            body = _continued(body, reply.text, _CHOOSE_AGAIN.format(answer=answer[:80], names=valid))
         return ChoiceReply(
             name=None, outcome="unresolved", answer=answer[:200], usage=usage, model=reply.model
         )
@@ -243,14 +249,30 @@ def _first_choice(answer: Json) -> Json:
 
 
 def _choice_word(text: str) -> str:
-    """The answer without thoughts, or the one string of a JSON answer such as ``{"action": "X"}``."""
+    """The answer without thoughts; of a JSON answer such as ``{"action": "X"}`` or ``["X", "Y"]``, its names."""
     answer = without_thoughts(text)
     try:
-        value = find_json(answer, {"type": "object"})
+        value = find_json(answer)
     except NoJson:
         return answer
-    strings = [one for one in value.values() if isinstance(one, str)]
-    return strings[0] if len(strings) == 1 else answer
+    if isinstance(value, dict):
+        parts = [one for one in value.values() if isinstance(one, str | list)]
+        value = parts[0] if len(parts) == 1 else answer
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else answer
+
+
+def _plan(answer: str, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """The candidates that an answer names: one, or several with commas or lines between; all of them or none."""
+    one = resolve(answer, candidates)
+    if one is not None:
+        return (one,)
+    parts = [part for part in _BETWEEN.split(answer) if part.strip()]
+    if not 2 <= len(parts) <= MOST_STEPS:
+        return ()
+    names = [resolve(_COUNT.sub("", part), candidates) for part in parts]
+    return tuple(dict.fromkeys(name for name in names if name)) if all(names) else ()
 
 
 def _continued(body: Json, answer: str, complaint: str) -> Json:

@@ -150,7 +150,7 @@ class ChoiceRequest(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
 
 
-ChoiceOutcome = Literal["chosen", "only", "abstained", "unresolved", "empty"]
+ChoiceOutcome = Literal["chosen", "only", "abstained", "unresolved", "empty", "failed"]
 
 
 class ChoiceReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,8 +158,9 @@ class ChoiceReply(msgspec.Struct, frozen=True, kw_only=True):
 
     `outcome` says why: ``chosen`` by the model, ``only`` one candidate (no model was asked),
     ``abstained``, ``unresolved`` (the model named what is not there; `answer` is what it said) or
-    ``empty`` (no candidates). `confidence` and `scores` lie in 0..1; they are 0 and empty where a
-    model gives none.
+    ``empty`` (no candidates) or ``failed`` (no selector could be asked). `confidence` and `scores` lie in
+    0..1; they are 0 and empty where a model gives none. `plan` names several actions in the order in
+    which they should run, `name` first; it is empty when one action is all.
     """
 
     name: str | None
@@ -169,3 +170,9 @@ class ChoiceReply(msgspec.Struct, frozen=True, kw_only=True):
     answer: str = ""
     usage: Usage = Usage()
     model: str = ""
+    plan: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that was chosen, in order."""
+        return self.plan or ((self.name,) if self.name is not None else ())
