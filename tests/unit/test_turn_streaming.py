@@ -1,0 +1,122 @@
+"""The pieces of an answer: D6, and what an asker makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from deploy.cli.ask import _Text
+from swarm.agent.events import Events
+from swarm.agent.streaming import Pieces
+from swarm.components import Action
+from swarm.pieces import Piece, PieceReader
+from swarm.plugin import Plugin
+from swarm.records import Content
+from swarm.testing import agent, say
+
+
+def chunk(text: str, run: str, seq: int, *, final: bool = False) -> Content:
+    return Content(text=text, metadata={"message_id": "m", "run_id": run, "seq": seq, "final": final})
+
+
+def collect() -> tuple[list[Content], Pieces]:
+    said: list[Content] = []
+
+    async def hear(content: Content) -> None:
+        await asyncio.sleep(0)  # a slow wire must not turn the order
+        said.append(content)
+
+    return said, Pieces("m", "run", hear, Events())
+
+
+async def test_d6_pieces_said_at_once_keep_their_order_and_end_with_exactly_one_final() -> None:
+    said, pieces = collect()
+    await asyncio.gather(*(pieces.say(Content(text=str(number))) for number in range(20)))
+    await pieces.end()
+    await pieces.end()
+    await pieces.say(Content(text="late"))
+    assert [one.metadata["seq"] for one in said] == list(range(21))
+    assert [one.text for one in said] == [*map(str, range(20)), ""]
+    assert [one.metadata["final"] for one in said] == [False] * 20 + [True]
+
+
+async def test_d6_nothing_said_means_no_final_piece() -> None:
+    said, pieces = collect()
+    await pieces.end()
+    assert said == []
+
+
+async def test_d6_an_action_that_streams_without_end_fails_and_the_message_is_answered(
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setattr("swarm.agent.streaming.MOST_PIECES", 5)
+
+    async def flood(callback: Any) -> None:
+        """Floods."""
+        while True:
+            await callback("x")
+
+    async with agent("Ada", Plugin("p", actions=[Action("FLOOD", flood)])) as runtime:
+        result = await say(runtime, "flood: it")
+    assert result.status == "handled"
+    assert "an answer must be shorter" in str(result.actions[0].error)
+
+
+async def test_d6_a_piece_that_cannot_be_sent_fails_its_action() -> None:
+    async def bad(callback: Any) -> None:
+        """Says an object."""
+        await callback({"text": "x", "data": {"thing": object()}})
+
+    async with agent("Ada", Plugin("p", actions=[Action("BAD", bad)])) as runtime:
+        result = await say(runtime, "bad: it")
+    assert result.actions[0].reason == "not_json"
+
+
+def test_d6_a_new_run_voids_the_earlier_one_and_its_late_pieces_are_dropped() -> None:
+    reader = PieceReader()
+    takes = [
+        chunk("a", "one", 0), chunk("b", "one", 1), chunk("A", "two", 0), chunk("c", "one", 2),
+        chunk("A", "two", 0), chunk("B", "two", 1), chunk("", "two", 2, final=True), chunk("late", "two", 3),
+    ]  # fmt: skip
+    pieces = [piece for piece in map(reader.take, takes) if piece is not None]
+    assert [(p.text, p.run_id, p.restarted) for p in pieces] == [
+        ("a", "one", False), ("b", "one", False), ("A", "two", True), ("B", "two", False), ("", "two", False),
+    ]  # fmt: skip
+    assert reader.text == "AB"
+    assert [p.final for p in pieces].count(True) == 1
+
+
+def test_d6_chunks_without_marks_are_taken_as_they_come() -> None:
+    reader = PieceReader()
+    assert [piece.seq for text in "ab" if (piece := reader.take(Content(text=text)))] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "reply", "shown"),
+    [
+        (["a", "b"], "ab", "ab\n"),
+        (["a", "b"], "abc", "abc\n"),
+        (["a"], "It failed.", "a\nIt failed.\n"),
+        ([], "whole", "whole\n"),
+    ],
+)
+def test_the_command_shows_the_pieces_and_then_what_they_had_not_said(
+    pieces: list[str], reply: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = _Text()
+    for seq, piece in enumerate(pieces):
+        text.piece(Piece(piece, "m", "run", seq, False, False))
+    text.end(reply)
+    assert capsys.readouterr().out == shown
+
+
+def test_the_command_says_when_an_answer_is_begun_again(capsys: pytest.CaptureFixture[str]) -> None:
+    text = _Text()
+    text.piece(Piece("half", "m", "one", 0, False, False))
+    text.piece(Piece("who", "m", "two", 0, False, True))
+    text.end("whole")
+    said = capsys.readouterr()
+    assert said.out == "half\nwhole\n"
+    assert "begun again" in said.err
