@@ -70,6 +70,7 @@ async def commit_late(turn: TurnInHand) -> None:
         turn.runtime.metrics.count_failure("store", "after the turn")
         return
     turn.runtime.peers.ring(committed.recipients)
+    turn.runtime.embeddings.wake(memories)
 
 
 def _leaves_behind(turn: TurnInHand) -> Turn:
