@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from bus.envelope import MAX_HOPS, Envelope
+from bus.errors import BusError
 from swarm.agent.recovery import CriticalFailure
+from swarm.agent.replies import Answer
 from swarm.ids import derived_id
 from swarm.records import Content, Outgoing
 
@@ -62,12 +64,14 @@ async def tell_of(runtime: AgentRuntime, envelope: Envelope, failure: CriticalFa
     )
 
 
-def fallback(runtime: AgentRuntime, failure: CriticalFailure) -> Content | None:
-    """The answer in place of the one that failed; its data says that it is none."""
+async def answer_instead(runtime: AgentRuntime, answer: Answer, error: BusError) -> None:
+    """The policy's fallback in place of the answer that failed, whose data says what it is; else the error."""
     text = runtime.recovery.policy.fallback
     if text is None:
-        return None
-    return Content(text=text, data={"success": False, "fallback": True, "error": failure.reason})
+        await answer.fail(error)
+    else:
+        data = {"success": False, "fallback": True, "error": str(error), "reason": error.reason}
+        await answer.reply(Content(text=text, data=data))
 
 
 async def _report(runtime: AgentRuntime, envelope: Envelope, failure: CriticalFailure) -> None:

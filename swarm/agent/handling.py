@@ -16,7 +16,7 @@ import msgspec
 from bus.envelope import Envelope, read_body
 from bus.errors import BadMessage, BusError, Failed, NobodyThere, Refused, TooLate
 from swarm.agent.breaker import Rest
-from swarm.agent.critical import fallback, tell_of
+from swarm.agent.critical import answer_instead, tell_of
 from swarm.agent.hand import MessageResult, Status
 from swarm.agent.recovery import BreakerOpen, CriticalFailure
 from swarm.agent.replies import Answer
@@ -53,11 +53,10 @@ async def handle_ask(runtime: AgentRuntime, envelope: Envelope, answer: Answer, 
             raise
         await answer.fail(TooLate(f"{runtime.name} did not finish in time."))
     except BreakerOpen as error:
-        await answer.fail(error)
+        await answer_instead(runtime, answer, error)
     except CriticalFailure as failure:
         # The asker first: it waits, the others do not.
-        instead = fallback(runtime, failure)
-        await (answer.reply(instead) if instead else answer.fail(_as_bus_error(runtime.name, failure.error)))
+        await answer_instead(runtime, answer, _as_bus_error(runtime.name, failure.error))
         await tell_of(runtime, envelope, failure)
     except asyncio.CancelledError:
         # Ended by the drain, or the deadline of the drain is over.

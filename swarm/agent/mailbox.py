@@ -19,6 +19,7 @@ from bus.bus import Bus, Incoming
 from bus.envelope import Envelope
 from bus.errors import BusError, NobodyThere, Refused
 from swarm.agent.bell import BellRope
+from swarm.agent.critical import answer_instead
 from swarm.agent.handling import handle_ask, handle_delivery, handle_word
 from swarm.agent.replies import Answer
 
@@ -111,8 +112,7 @@ class Mailbox:
             text = f"{self._runtime.name} has {self._queued} messages waiting; ask again later, or tell it."
             self._answer_soon(reply, envelope, Refused(text, reason="busy"))
         elif not self._runtime.recovery.breaker.lets_in:
-            self.refused["breaker_open"] += 1
-            self._answer_soon(reply, envelope, self._runtime.recovery.refusal())
+            self._refuse_by_breaker(reply, envelope)
         else:
             self._take(Work(envelope, reply), envelope.room)
 
@@ -202,8 +202,12 @@ class Mailbox:
             for work in [one for one in queue if one.reply is not None]:
                 queue.remove(work)
                 self._queued -= 1
-                self.refused["breaker_open"] += 1
-                self._answer_soon(work.reply or "", work.envelope, self._runtime.recovery.refusal())
+                self._refuse_by_breaker(work.reply or "", work.envelope)
+
+    def _refuse_by_breaker(self, reply: str, ask: Envelope) -> None:
+        self.refused["breaker_open"] += 1
+        answer = Answer(self._bus, self._runtime.name, ask, reply)
+        self._own(answer_instead(self._runtime, answer, self._runtime.recovery.refusal()))
 
     def _answer_soon(self, reply: str, ask: Envelope, error: BusError) -> None:
         self._own(Answer(self._bus, self._runtime.name, ask, reply).fail(error))

@@ -45,7 +45,6 @@ class Metrics:
     delivery that was a duplicate, stale or out of order is a turn, and no message."""
 
     clock: Callable[[], float] = time.monotonic
-    started_at: float = field(default_factory=time.time)
     turns: int = 0
     messages: int = 0
     errors: int = 0

@@ -195,6 +195,20 @@ async def test_an_open_breaker_fails_asks_fast_and_keeps_deliveries_which_are_ha
         assert (await reader.runtime.readiness()).well
 
 
+async def test_with_a_fallback_an_open_breaker_answers_it_at_once() -> None:
+    clock = TurnedClock()
+    settings = {"recovery": {"max_retries": 1, "breaker_threshold": 1, "fallback": "Later, please."}}
+    async with memory_swarm(["reader"]) as swarm:
+        reader = await swarm.start("reader", noting([]), clock=clock, settings=settings)
+        Trouble(reader, "get_memories", times=2)
+        replies = [await swarm.ctl("ask", agent="reader", text="hello", timeout=60) for _ in range(3)]
+        assert reader.instance.mailbox is not None
+        assert reader.instance.mailbox.refused["breaker_open"] == 1
+    assert [reply["text"] for reply in replies] == ["Later, please."] * 3
+    assert [reply["data"]["reason"] for reply in replies] == ["exception", "exception", "breaker_open"]
+    assert clock.slept == []
+
+
 async def test_what_rests_between_tries_is_handed_back_at_once_when_the_instance_stops() -> None:
     heard: list[str] = []
     clock = TurnedClock()
