@@ -207,7 +207,7 @@ async def test_retries_wait_longer_and_longer_and_a_connection_that_held_forgive
                 if "trying again" in record.msg:
                     waits.append(float(record.args[1]))  # type: ignore[index, arg-type]
 
-        logger, listen = logging.getLogger("_swarm_agents.bridge.link"), Listen()
+        logger, listen = logging.getLogger("_swarm_agents"), Listen()
         logger.addHandler(listen)
         try:
             async with bridge(end) as runtime:
