@@ -66,6 +66,9 @@ order by m.created_at desc, m.seq desc limit $2;
 -- name: count_memories
 select count(*) from memories where ($1::text is null or room = $1) and ($2::text is null or kind = $2);
 
+-- A vector is always looked up by its memory (lateral, with offset 0, which the planner does not dissolve): joined
+-- freely, a plan made while the tables were small compares each memory with each vector.
+
 -- The candidates of a search: $1 room, $2 kind, $3 words, $4 patterns, $5 the model of the vectors.
 -- name: search_text
 select m.agent, m.id, m.room, m.entity, m.kind, m.content, m.created_at, e.vector, null::float8 as cosine
@@ -75,24 +78,26 @@ cross join lateral (
     where x.agent = r.agent and ($1::text is null or x.room = $1) and ($2::text is null or x.kind = $2)
       and (x.words @@ $3::tsquery or x.content ->> 'text' like any ($4::text[]))
     order by ts_rank(x.words, $3::tsquery) desc, x.created_at desc limit 500) m
-left join embeddings e on e.agent = m.agent and e.memory = m.id and e.model = $5;
+left join lateral (
+    select v.vector from embeddings v where v.agent = m.agent and v.memory = m.id and v.model = $5 offset 0) e on true;
 
--- Vectors of $3 model in the scope of $1 room and $2 kind, of the newest memories.
+-- Vectors of $3 model in the scope of $1 room and $2 kind, of the newest memories; in the array's wire format.
 -- name: vectors
-select e.agent, e.memory, e.vector
+select m.agent, m.id as memory, array_send(e.vector) as vector
 from unnest((select readable())) as r (agent)
 cross join lateral (
     select x.agent, x.id from memories x
     where x.agent = r.agent and ($1::text is null or x.room = $1) and ($2::text is null or x.kind = $2)
-    order by x.created_at desc) m
-join embeddings e on e.agent = m.agent and e.memory = m.id and e.model = $3
-where cardinality(e.vector) = $4
+    order by x.created_at desc limit 100000) m
+cross join lateral (
+    select v.vector from embeddings v
+    where v.agent = m.agent and v.memory = m.id and v.model = $3 and cardinality(v.vector) = $4 offset 0) e
 limit 20000;
 
 -- name: memories_of
 select m.agent, m.id, m.room, m.entity, m.kind, m.content, m.created_at, null::float4[] as vector, g.cosine
 from unnest($1::uuid[], $2::uuid[], $3::float8[]) as g (agent, id, cosine)
-join memories m on m.agent = g.agent and m.id = g.id;
+cross join lateral (select * from memories x where x.agent = g.agent and x.id = g.id offset 0) m;
 
 -- The schema of pgvector, if the database has it.
 -- name: vector_schema
@@ -100,27 +105,30 @@ select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespa
 
 -- As vectors and memories_of together, by pgvector in its schema: the $6 nearest to $5.
 -- name: nearest
-select m.agent, m.id, m.room, m.entity, m.kind, m.content, m.created_at, null::float4[] as vector,
-       1 - (e.vector::@vector@.vector operator(@vector@.<=>) $5::float4[]::@vector@.vector) as cosine
-from unnest((select readable())) as r (agent)
-join memories m on m.agent = r.agent and ($1::text is null or m.room = $1) and ($2::text is null or m.kind = $2)
-join embeddings e on e.agent = m.agent and e.memory = m.id and e.model = $3 and cardinality(e.vector) = $4
-order by cosine desc limit $6;
+select m.agent, m.id, m.room, m.entity, m.kind, m.content, m.created_at, null::float4[] as vector, n.cosine
+from (
+    select x.agent, x.id, 1 - (e.vector::@vector@.vector operator(@vector@.<=>) $5::float4[]::@vector@.vector) as cosine
+    from unnest((select readable())) as r (agent)
+    join memories x on x.agent = r.agent and ($1::text is null or x.room = $1) and ($2::text is null or x.kind = $2)
+    cross join lateral (
+        select v.vector from embeddings v
+        where v.agent = x.agent and v.memory = x.id and v.model = $3 and cardinality(v.vector) = $4 offset 0) e
+    order by cosine desc limit $6) n
+cross join lateral (select * from memories x where x.agent = n.agent and x.id = n.id offset 0) m;
 
 -- name: set_embeddings
 insert into embeddings (agent, memory, model, vector)
 select m.agent, m.id, $1, array(select jsonb_array_elements_text(g.value)::float4)
 from jsonb_each($2::jsonb) as g
-join memories m on m.agent = (select me()) and m.id = g.key::uuid
+cross join lateral (select x.agent, x.id from memories x where x.agent = (select me()) and x.id = g.key::uuid offset 0) m
 on conflict (agent, memory) do update set model = excluded.model, vector = excluded.vector;
 
 -- name: embeddings_due
 select m.id, m.room, m.entity, m.kind, m.content, m.created_at
 from memories m
 where m.agent = (select me()) and ($2::text[] is null or m.kind = any ($2)) and m.content ->> 'text' <> ''
-  and not exists (
-    select from embeddings e
-    where e.agent = m.agent and e.memory = m.id and ($3::text is null or e.model = $3))
+  and (select 1 from embeddings e
+       where e.agent = m.agent and e.memory = m.id and ($3::text is null or e.model = $3) limit 1) is null
 order by m.seq limit greatest($1::integer, 0);
 
 -- name: join

@@ -8,6 +8,8 @@ agents that one may read: row security says so, and the index on the agent makes
 from __future__ import annotations
 
 import asyncio
+import sys
+from array import array
 from collections.abc import Mapping, Sequence
 from heapq import nlargest
 from operator import mul
@@ -67,11 +69,21 @@ class Search:
 
 
 def _nearest(rows: Rows, vector: Sequence[float], most: int) -> list[tuple[Any, Any, float]]:
-    cosines = ((sum(map(mul, vector, row["vector"])), row) for row in rows)
+    cosines = ((float(sum(map(mul, vector, _floats(row["vector"])))), row) for row in rows)
     return [
         (row["agent"], row["memory"], cosine)
         for cosine, row in nlargest(most, cosines, key=lambda one: one[0])
     ]
+
+
+def _floats(sent: bytes) -> array[float]:
+    """A float4[] of one dimension as the server sends it: 20 bytes of header, then for each number its length
+    (4 bytes) and itself, big-endian. Taken apart here, in the thread: asyncpg would do it on the loop."""
+    numbers = array("f")
+    numbers.frombytes(sent[20:])
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers[1::2]
 
 
 def _text_query(text: str) -> tuple[str, list[str]]:
