@@ -61,7 +61,8 @@ async def readiness(runtime: AgentRuntime) -> Verdict:
 
 async def report(runtime: AgentRuntime) -> dict[str, Any]:
     """Exactly ``{status, uptime, metrics, services, version}``; uptime in seconds, every instance of every
-    service, the version of the character."""
+    service, the version of the character. An agent that works without a broken plugin also has ``broken``:
+    plugin → why."""
     ready = await readiness(runtime)
     return {
         "status": "healthy" if ready.well else "unhealthy",
@@ -73,6 +74,7 @@ async def report(runtime: AgentRuntime) -> dict[str, Any]:
             for service in services
         ],
         "version": runtime.character.version,
+        **({"broken": dict(runtime.broken_plugins)} if runtime.broken_plugins else {}),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from swarm.agent.health import report
 from swarm.agent.lifecycle import Phase
 from swarm.agent.manifest import main, manifest_of, read_manifest
 from swarm.agent.plugins import load_folder
@@ -274,6 +275,8 @@ async def test_a_broken_optional_plugin_stands_in_sight_and_the_agent_works_with
     assert "plugins/weather/plugin.py line 1 does not load" in runtime.broken_plugins["weather"]
     assert runtime.metrics.failures["plugin weather"] == 1
     assert heard == ["weather"]
+    health = await report(runtime)
+    assert (health["status"], list(health["broken"])) == ("healthy", ["weather"])
     await runtime.stop()
     with pytest.raises(PluginError, match="does not load"):
         await started_agent(CHARACTER, folder=tmp_path)

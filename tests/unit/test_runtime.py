@@ -54,6 +54,7 @@ def service(
 
 
 async def test_a_full_life_goes_through_its_phases_in_the_order_of_b3() -> None:
+    """A1, B3, P8."""
     trace: list[str] = []
     plugin = recording("one", trace)
     plugin.services.append(service("clock", trace))
@@ -69,12 +70,14 @@ async def test_a_full_life_goes_through_its_phases_in_the_order_of_b3() -> None:
 
 
 def test_an_illegal_transition_raises() -> None:
+    """A1."""
     life = Lifecycle()
     with pytest.raises(IllegalTransition, match="created cannot become active"):
         life.to(Phase.ACTIVE)
 
 
 async def test_a_second_initialize_awaits_the_first_and_services_start_once() -> None:
+    """B3, fault 10."""
     trace: list[str] = []
     plugin = Plugin("one", services=[service("clock", trace)])
     runtime = AgentRuntime({"name": "Ada", "bio": "x"}, plugins=[plugin])
@@ -84,6 +87,7 @@ async def test_a_second_initialize_awaits_the_first_and_services_start_once() ->
 
 
 async def test_a_failure_during_start_undoes_what_was_begun_in_reverse() -> None:
+    """B3, E4."""
     trace: list[str] = []
     plugin = Plugin(
         "one",
@@ -97,12 +101,14 @@ async def test_a_failure_during_start_undoes_what_was_begun_in_reverse() -> None
 
 
 async def test_an_optional_service_that_fails_is_an_error_in_sight_and_the_agent_lives() -> None:
+    """E4."""
     plugin = Plugin("one", services=[service("c", [], fails=True, must=False)])
     async with agent("Ada", plugin) as runtime:
         assert runtime.get_service("c").status is ServiceStatus.ERROR  # type: ignore[union-attr]
 
 
 async def test_restarting_a_service_restarts_what_depends_on_it_and_keeps_stop_order() -> None:
+    """E6."""
     trace: list[str] = []
     plugin = Plugin("one", services=[service("a", trace), service("b", trace, ("a",))])
     runtime = await started_agent("Ada", plugin)
@@ -115,23 +121,27 @@ async def test_restarting_a_service_restarts_what_depends_on_it_and_keeps_stop_o
 
 
 async def test_restarting_an_unknown_service_names_near_ones() -> None:
+    """E6."""
     async with agent("Ada", Plugin("one", services=[service("clock", [])])) as runtime:
         with pytest.raises(PluginError, match="did you mean clock"):
             await runtime.restart_service("clok")
 
 
 async def test_services_in_a_circle_are_named() -> None:
+    """E3."""
     plugin = Plugin("one", services=[service("a", [], ("b",)), service("b", [], ("a",))])
     with pytest.raises(PluginError, match="a → b → a"):
         await started_agent("Ada", plugin)
 
 
 def test_plugins_register_after_what_they_depend_on_and_ties_keep_their_order() -> None:
+    """P1."""
     plugins = [Plugin("c", dependencies=["a"]), Plugin("b"), Plugin("a", dependencies=["z"]), Plugin("z")]
     assert [plugin.name for plugin in in_order(plugins)] == ["b", "z", "a", "c"]
 
 
 def test_a_missing_or_circular_dependency_is_an_error_that_names_it() -> None:
+    """P2, P3, fault 16."""
     with pytest.raises(PluginError, match=r"depends on 'readr'.*did you mean reader"):
         in_order([Plugin("a", dependencies=["readr"]), Plugin("reader")])
     with pytest.raises(PluginError, match="a → b → a"):
@@ -139,12 +149,14 @@ def test_a_missing_or_circular_dependency_is_an_error_that_names_it() -> None:
 
 
 async def test_an_unknown_plugin_in_a_character_says_where_it_looked(tmp_path: Any) -> None:
+    """B2."""
     runtime = AgentRuntime({"name": "Ada", "bio": "x", "plugins": ["nowhere"]}, folder=tmp_path)
     with pytest.raises(PluginError, match=r"no plugin 'nowhere'.*the folder .* and the entry points"):
         await runtime.initialize()
 
 
 async def test_a_plugin_whose_action_is_taken_registers_nothing_at_all() -> None:
+    """B5."""
     first = Plugin("first", actions=[Action("GREET", nothing)])
     second = Plugin("second", actions=[Action("WAVE", nothing), Action("GREET", nothing)])
     runtime = AgentRuntime({"name": "Ada", "bio": "x"}, plugins=[first])
@@ -157,6 +169,7 @@ async def test_a_plugin_whose_action_is_taken_registers_nothing_at_all() -> None
 
 
 async def test_registering_a_plugin_again_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """P6."""
     plugin = Plugin("one", actions=[Action("GREET", nothing)])
     async with agent("Ada", plugin) as runtime:
         await runtime.register_plugin(plugin)
@@ -196,6 +209,7 @@ async def test_a_folders_files_import_each_other_relatively(tmp_path: Any) -> No
 
 
 async def test_stopping_ends_even_when_a_plugin_fails_to_stop() -> None:
+    """P9."""
     trace: list[str] = []
 
     async def bad(runtime: Any) -> None:
@@ -216,6 +230,7 @@ async def test_an_agent_whose_store_is_down_fails_as_the_store_says() -> None:
 
 
 async def test_one_listener_that_fails_stops_neither_the_others_nor_the_emitter() -> None:
+    """B11."""
     heard: list[str] = []
 
     def bad(fields: Any) -> None:

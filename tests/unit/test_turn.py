@@ -218,6 +218,7 @@ async def test_a_message_that_comes_twice_is_remembered_once() -> None:
 
 
 async def test_every_plugins_hooks_run_and_each_sees_what_the_one_before_left() -> None:
+    """P10, P11, fault 11."""
     trace: list[str] = []
 
     def hooked(name: str) -> Plugin:
@@ -237,6 +238,8 @@ async def test_every_plugins_hooks_run_and_each_sees_what_the_one_before_left() 
 
 
 async def test_a_hook_that_fails_closed_rejects_and_one_that_fails_open_does_not() -> None:
+    """P10."""
+
     async def bad(message: Message) -> Message:
         raise ValueError("unclean")
 
@@ -250,6 +253,7 @@ async def test_a_hook_that_fails_closed_rejects_and_one_that_fails_open_does_not
 
 
 async def test_a_plugin_can_block_an_action_and_after_action_is_told_of_failures() -> None:
+    """P12, P13, fault 11."""
     told: list[ActionResult] = []
 
     async def block(action: Action) -> bool:
