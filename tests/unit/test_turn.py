@@ -1,8 +1,19 @@
-"""A turn, step by step: rows B12, D1 to D19, P10 to P13, X2."""
+"""A turn, step by step.
+
+Rows by the words of the tests here: B12 comes from the action; D1 a validator; D2, D3 no model is asked, a
+part of its name, told which there are; D4 wrapped into a success; D5 parameters are checked; D6 pieces of an
+answer; D7 says in one line; D8 a failed action; D9 given up at its timeout; D10, D12, D13 providers appear;
+D11, D15 its own state; D16, D17, D19 evaluators run; P10 every plugins hooks, fails closed; P11 each sees;
+P12, P13 block an action; X9 reach the prompt. What came later names its row first: test_turn_choosing (D1 to
+D3, D8, X3), _streaming (D6), _containment (D4, D8, D9, D12, D17 to D19, P10 to P13), _budget (D14, D15, X5)
+and _deciding (X2).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 from typing import Any
 
 import msgspec
@@ -357,3 +368,16 @@ async def test_pieces_of_an_answer_are_numbered_and_marked_with_their_run() -> N
         (0, False, "m1", "a"), (1, False, "m1", "b"), (2, True, "m1", ""),
     ]  # fmt: skip
     assert {p["run_id"] for p in pieces} == {result.run_id}
+
+
+async def test_d7_an_action_says_in_one_line_how_it_ended_and_how_long_it_took(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="swarm.agent.acting")
+    async with agent("Ada", Plugin("p", actions=[Action("ECHO", echo), Action("BOOM", boom)])) as runtime:
+        await say(runtime, "echo: x")
+        await say(runtime, "boom: x")
+        assert (runtime.metrics.actions["ECHO"], runtime.metrics.action_failures["BOOM"]) == (1, 1)
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert re.fullmatch(r"action ECHO succeeded in \d+ ms", lines[0])
+    assert re.fullmatch(r"action BOOM failed in \d+ ms: ValueError: no such thing", lines[1])

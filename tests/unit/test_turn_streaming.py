@@ -10,10 +10,11 @@ import pytest
 from deploy.cli.ask import _Text
 from swarm.agent.events import Events
 from swarm.agent.streaming import Pieces
-from swarm.components import Action
+from swarm.components import Action, Message
+from swarm.errors import StoreError
 from swarm.pieces import Piece, PieceReader
 from swarm.plugin import Plugin
-from swarm.records import Content
+from swarm.records import Content, Turn
 from swarm.testing import agent, say
 
 
@@ -120,3 +121,39 @@ def test_the_command_says_when_an_answer_is_begun_again(capsys: pytest.CaptureFi
     said = capsys.readouterr()
     assert said.out == "half\nwhole\n"
     assert "begun again" in said.err
+
+
+async def test_d6_a_message_tried_again_begins_a_new_run_and_only_the_run_that_committed_is_final() -> None:
+    async def tell(callback: Any) -> str:
+        """Tells."""
+        await callback("once ")
+        await callback("upon")
+        return "once upon"
+
+    reader, heard = PieceReader(), []
+
+    async def hear(content: Content) -> None:
+        heard.append(reader.take(content))
+
+    message = Message(id="m", sender="bob", room="r", kind="ask", content=Content(text="tell: me"))
+    async with agent("Ada", Plugin("p", actions=[Action("TELL", tell)])) as runtime:
+        commit = runtime.adapter.commit
+        refusals = [StoreError("The disk is full.")]
+
+        async def refuses_once(turn: Turn) -> Any:
+            if refusals:
+                raise refusals.pop()
+            return await commit(turn)
+
+        runtime.adapter.commit = refuses_once  # type: ignore[method-assign]
+        with pytest.raises(StoreError):
+            await runtime.process_message(message, say=hear)
+        result = await runtime.process_message(message, say=hear)
+        runtime.adapter.commit = commit  # type: ignore[method-assign]
+    pieces = [piece for piece in heard if piece is not None]
+    assert [(p.text, p.restarted, p.final) for p in pieces] == [
+        ("once ", False, False), ("upon", False, False), ("once ", True, False), ("upon", False, False),
+        ("", False, True),
+    ]  # fmt: skip
+    assert pieces[-1].run_id == result.run_id
+    assert reader.text == "once upon"
