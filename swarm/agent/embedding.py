@@ -5,8 +5,8 @@ by the model in use (`Store.embeddings_due`). So a crash loses nothing, another 
 new model makes everything due again. The worker runs when it is woken, at the agent's start and whenever
 this process has remembered something, until nothing is due; between, it holds nothing and asks nothing.
 
-What is embedded: memories of the kinds in the setting ``embeddedKinds`` (``fact`` and ``document`` unless
-said otherwise; ``message`` costs a model call for each thing said), by an agent that has an EMBEDDING model.
+What is embedded: memories of the kinds in the setting ``embeddedKinds`` (``fact``, ``document`` and ``passage``
+unless said otherwise; ``message`` costs a model call for each thing said), by an agent that has an EMBEDDING model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEFAULT_KINDS: Final = ("fact", "document")
+DEFAULT_KINDS: Final = ("fact", "document", "passage")
+EVERYDAY_KINDS: Final = ("message", "evaluation")
+"""What every turn writes: of these only the embedded ones wake the worker. Any other kind does, too: who writes
+a catalogue through the runtime may have written its passages past it, straight to the store."""
 BATCH: Final = 32
 TEXT_BOUND: Final = 8_000
 """Characters of a memory that are embedded: small models read less, and large ones are paid by length."""
@@ -51,12 +54,12 @@ class Embeddings:
         return tuple(kinds.replace(",", " ").split() if isinstance(kinds, str) else map(str, kinds))
 
     def wake(self, written: Iterable[Memory] | None = None) -> None:
-        """There may be something to do. With `written`, only if one of these memories is to be embedded."""
+        """There may be something to do. With `written`, only if these memories are such that it is likely."""
         if not self._runtime.models.has(EMBEDDING):
             return
         if written is not None:
             kinds = self.kinds
-            if not any(m.kind in kinds and m.content.text for m in written):
+            if not any(m.kind in kinds or m.kind not in EVERYDAY_KINDS for m in written):
                 return
         self._again = True
         if not self._running:

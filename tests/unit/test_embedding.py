@@ -167,3 +167,15 @@ async def test_x4_which_kinds_are_embedded_is_a_setting() -> None:
         await runtime.remember("cat", kind="message")
         await runtime.remember("dog")
         await eventually(lambda: [r.texts for r in model.asked] == [("cat",)])
+
+
+async def test_x4_what_a_plugin_wrote_straight_to_the_store_is_embedded_too() -> None:
+    async with agent("ada", Model().plugin()) as runtime:
+        await eventually(lambda: not runtime.embeddings._running)
+        await runtime.store.create_memory(fact("an apple", kind="passage"))
+        await runtime.remember("1 passage", kind="catalogue")
+
+        async def embedded() -> bool:
+            return not await runtime.store.embeddings_due(1, kinds=["passage"])
+
+        await eventually(embedded)
