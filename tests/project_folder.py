@@ -62,7 +62,10 @@ class ProjectFolder:
         return done.stdout
 
     def json(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self.swarm(*arguments, "--json", code=code))
+        lines = self.swarm(*arguments, "--json", code=code).splitlines()
+        if arguments[0] in ("ps", "tree") or arguments[:2] == ("task", "ls"):
+            return [json.loads(line) for line in lines]
+        return json.loads("".join(lines))
 
     def child(self, name: str) -> ProcessId:
         state = self.project.require_state()

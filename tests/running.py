@@ -45,7 +45,10 @@ class Running:
         return done
 
     async def json(self, *words: str, **fields: Any) -> Any:
-        return json.loads((await self.cli(*words, "--json", **fields)).stdout)
+        lines = (await self.cli(*words, "--json", **fields)).stdout.splitlines()
+        if words[0] in ("ps", "tree") or words[:2] == ("task", "ls"):
+            return [json.loads(line) for line in lines]
+        return json.loads("".join(lines))
 
     def client(self) -> Any:
         return Swarm.connect(self.project, wait=10.0)

@@ -27,6 +27,12 @@ def put_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, default=str))
 
 
+def put_json_lines(values: Iterable[Any]) -> None:
+    """One object a line: a list of any length can be read as it comes."""
+    for value in values:
+        put_json(value)
+
+
 def colourful(stream: TextIO) -> bool:
     """Whether a person looks at this stream and wants colour."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from deploy.cli.frame import add_common, with_swarm
-from deploy.cli.output import put_json, put_table
+from deploy.cli.output import put_json_lines, put_table
 
 COLUMNS = ("name", "instance", "status", "node", "pid", "inbox", "in_flight", "restarts", "rss_mb", "version")
 
@@ -20,7 +20,7 @@ def run(args: Namespace) -> int:
     if not args.all:
         rows = [row for row in rows if row["instance"] or row["reason"] != "stopped"]
     if args.json:
-        put_json(rows)
+        put_json_lines(rows)
         return 0
     put_table(rows, COLUMNS)
     for row in rows:

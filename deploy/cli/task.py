@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from deploy.cli.frame import add_common, positive, row_id, with_swarm
-from deploy.cli.output import ago, put_json, put_table
+from deploy.cli.output import ago, put_json, put_json_lines, put_table
 
 COLUMNS = ("id", "state", "parent", "child", "attempts", "progress", "age", "goal")
 
@@ -25,7 +25,7 @@ def run(args: Namespace) -> int:
     if args.verb == "ls":
         tasks = with_swarm(args, lambda swarm: swarm.tasks(limit=args.limit))
         if args.json:
-            put_json(tasks)
+            put_json_lines(tasks)
         else:
             put_table([task | {"age": ago(task["created_at"])} for task in tasks], COLUMNS)
         return 0

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from deploy.cli.frame import add_common, with_swarm
-from deploy.cli.output import put_json
+from deploy.cli.output import put_json_lines
 
 
 def add(parser: ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     roots = with_swarm(args, lambda swarm: swarm.tree())
     if args.json:
-        put_json(roots)
+        put_json_lines(roots)
         return 0
     for root in roots:
         print(_label(root))

@@ -40,6 +40,7 @@ SETTINGS = {
     "checkpoint_timeout": "5min",
     "effective_cache_size": "1GB",
     "random_page_cost": "1.1",
+    "dynamic_shared_memory_type": "mmap",  # in the data folder: a killed server leaves nothing outside it
     "jit": "off",  # our statements are short
     "max_parallel_workers_per_gather": "0",
     "tcp_keepalives_idle": "30",

@@ -48,6 +48,9 @@ async def choose(turn: TurnInHand) -> None:
         for action in await asyncio.gather(*(_candidate(turn, action) for action in actions.values()))
         if action is not None
     ]
+    if not candidates and (misfit := _misfit(turn)) is not None:
+        turn.results.append(ActionResult(False, error=misfit, reason="bad_parameters"))
+        return
     reply, selector = await _select(turn, candidates)
     chosen = Chosen(
         actions=reply.names,
@@ -144,6 +147,19 @@ def _named(turn: TurnInHand) -> list[str]:
     mark = _NAMED.match(turn.message.text)
     name = resolve(mark.group(1), candidates) if mark else None
     return [name] if name else []
+
+
+def _misfit(turn: TurnInHand) -> str | None:
+    """What is wrong with a task's input when no action takes it: a task that nobody can do must not complete
+    with small talk."""
+    if turn.message.task is None or not turn.message.given:
+        return None
+    errors = [
+        error
+        for action in turn.runtime.offered_actions.values()
+        if action.parameters is not None and (error := parameters_for(action, turn.message).error)
+    ]
+    return " ".join(errors) or None
 
 
 async def _candidate(turn: TurnInHand, action: Action) -> Action | None:

@@ -11,7 +11,6 @@ from swarm.agent.containment import contained, tell_failure
 from swarm.agent.hand import TurnInHand
 from swarm.agent.storable import ERROR_CHARS, Unstorable, cut_text, plain_value
 from swarm.components import Evaluator
-from swarm.errors import StoreError
 from swarm.records import Content, Memory
 
 log = logging.getLogger(__name__)
@@ -34,19 +33,16 @@ async def _evaluate(turn: TurnInHand) -> None:
     }
     for name, one in results.items():
         data = {"message": turn.message.id, "run": turn.run_id, **one}
-        try:
-            await turn.runtime.adapter.create_memory(
-                Memory(
-                    id=turn.mint("evaluation", name),
-                    room=turn.message.room,
-                    entity=name,
-                    kind="evaluation",
-                    content=Content(data=data),
-                    created_at=turn.message.received_at,
-                )
+        turn.memories.append(
+            Memory(
+                id=turn.mint("evaluation", name),
+                room=turn.message.room,
+                entity=name,
+                kind="evaluation",
+                content=Content(data=data),
+                created_at=turn.message.received_at,
             )
-        except StoreError as error:
-            log.warning("the evaluation %s was not stored: %s", name, error)
+        )
     await commit_late(turn)
     await turn.runtime.events.emit("evaluation:ended", message=turn.message, results=results)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from bus.errors import Failed, NobodyThere, Refused, TooLate
@@ -256,3 +257,21 @@ async def test_an_instance_that_is_stopped_hands_back_what_it_did_not_begin() ->
         await swarm.start("reader", noting(heard))
         await eventually(lambda: len(heard) == 5)
     assert heard == ["0", "1", "2", "3", "4"]
+
+
+class Where(msgspec.Struct):
+    path: str
+
+
+async def test_a_task_whose_input_no_action_takes_fails_with_what_is_wrong_and_not_with_small_talk() -> None:
+    async def read(options: Any) -> str:
+        """Reads."""
+        return str(options.parameters.path)
+
+    async with memory_swarm(["reader"]) as swarm:
+        await swarm.start("reader", Plugin("p", actions=[Action("READ", read, parameters=Where)]))
+        task = await swarm.ctl("delegate", agent="reader", goal="please", input={"pth": "x"}, wait=True)
+        assert task["state"] == "failed"
+        assert "parameters of action READ are not right" in task["error"]
+        task = await swarm.ctl("delegate", agent="reader", goal="please", input={"path": "x"}, wait=True)
+        assert (task["state"], task["result"]["text"]) == ("completed", "x")
