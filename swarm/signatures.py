@@ -100,6 +100,17 @@ def check_handler(what: str, handler: Handler, allowed: Sequence[str] = HANDLER_
             )
 
 
+def asks_for(handler: Handler | None, name: str) -> bool:
+    """Whether `handler` would be given the argument `name`."""
+    if handler is None:
+        return False
+    try:
+        wanted = _named_once(handler)
+    except TypeError:
+        wanted = _named(handler)
+    return wanted is None or name in wanted
+
+
 async def call_handler(handler: Handler, given: Mapping[str, Any]) -> Any:
     """Call `handler` with those of `given` that it names."""
     try:

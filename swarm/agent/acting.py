@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from swarm.agent.composing import know_history
 from swarm.agent.containment import TookTooLong, call_bounded, contained
 from swarm.agent.hand import TurnInHand
 from swarm.agent.hooks import HOOK_SECONDS
@@ -21,6 +22,7 @@ from swarm.agent.parameters import parameters_for
 from swarm.agent.storable import Unstorable, clean_text, describe, storable
 from swarm.components import Action, ActionOptions, ActionResult
 from swarm.records import Content
+from swarm.signatures import asks_for
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +115,8 @@ async def _run(turn: TurnInHand, action: Action, step: int) -> ActionResult:
     parameters = parameters_for(action, turn.message)
     if parameters.error is not None:
         return ActionResult(False, error=parameters.error, reason="bad_parameters")
+    if asks_for(action.handler, "state"):
+        await know_history(turn)
     await turn.runtime.events.emit(
         "action:started",
         action=action.name,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from swarm.agent.composing import know_history
 from swarm.agent.hand import TurnInHand, say_nothing
 from swarm.agent.models.types import TEXT_LARGE, TextReply, TextRequest
 from swarm.agent.prompt import conversation, system_prompt
@@ -83,6 +84,7 @@ def _marked(turn: TurnInHand, response: Content) -> Content:
 
 async def _from_model(turn: TurnInHand) -> Content:
     runtime = turn.runtime
+    await know_history(turn)
 
     async def pass_on(piece: str) -> None:
         await turn.pieces.say(Content(text=piece))

@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from swarm.agent.composing import know_history
 from swarm.agent.containment import contained
 from swarm.agent.hand import Chosen, TurnInHand
 from swarm.agent.models.choice import MOST_STEPS, candidate, escalate, resolve
@@ -25,6 +26,7 @@ from swarm.agent.prompt import conversation
 from swarm.agent.storable import clean_text
 from swarm.components import Action, ActionResult
 from swarm.errors import PluginError, SwarmError, near
+from swarm.signatures import asks_for
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ async def choose(turn: TurnInHand) -> None:
         await _record(turn, Chosen(actions=tuple(named), outcome="named", confidence=1.0))
         await _plan(turn, named)
         return
+    if any(asks_for(action.validate, "state") for action in actions.values()):
+        await know_history(turn)
     candidates = [
         action
         for action in await asyncio.gather(*(_candidate(turn, action) for action in actions.values()))
@@ -71,6 +75,8 @@ async def choose(turn: TurnInHand) -> None:
 async def _select(turn: TurnInHand, candidates: list[Action]) -> tuple[ChoiceReply, str]:
     settings = turn.runtime.get_setting("choice")
     settings = settings if isinstance(settings, Mapping) else {}
+    if len(candidates) > 1:
+        await know_history(turn)
     request = ChoiceRequest(
         text=turn.message.text,
         candidates=tuple(candidate(action) for action in candidates),

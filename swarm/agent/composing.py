@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from swarm.agent.containment import contained
@@ -17,6 +18,7 @@ from swarm.agent.models.tokens import estimate_tokens
 from swarm.agent.storable import clean_text, cut_text, describe
 from swarm.components import Provider, State
 from swarm.records import Memory
+from swarm.signatures import asks_for
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +42,9 @@ async def remember(turn: TurnInHand) -> None:
 
 async def compose(turn: TurnInHand) -> None:
     runtime, message = turn.runtime, turn.message
-    # A task's room is its own and new, unless an earlier attempt left something there.
-    fresh = message.kind == "task" and message.attempt <= 1
-    history = (
-        []
-        if fresh
-        else await runtime.adapter.get_memories(
-            room=message.room, kind="message", limit=runtime.conversation_length
-        )
-    )
-    base = State(messages=(*history, turn.memories[0]) if turn.memories else tuple(history))
+    if _somebody_looks(turn):
+        await know_history(turn)
+    base = turn.state
     said = await asyncio.gather(*(_ask_provider(turn, provider, base) for provider in runtime.providers))
     providers = {name: value for name, value in said if value is not None}
     sections = [f"\n[{name}]\n{value['text']}\n" for name, value in providers.items()]
@@ -67,6 +62,39 @@ async def compose(turn: TurnInHand) -> None:
             "timestamp": _now(),
             "tokenCount": count(context),
         },
+    )
+
+
+async def know_history(turn: TurnInHand) -> None:
+    """Read what was said in the room, once in a turn and only when somebody will look at it: an action that is
+    named outright, and asks for no state, pays for no question to the store."""
+    if turn.knows_history:
+        return
+    turn.knows_history = True
+    runtime, message = turn.runtime, turn.message
+    # A task's room is its own and new, unless an earlier attempt left something there.
+    fresh = message.kind == "task" and message.attempt <= 1
+    history = (
+        []
+        if fresh
+        else await runtime.adapter.get_memories(
+            room=message.room, kind="message", limit=runtime.conversation_length
+        )
+    )
+    turn.state = replace(turn.state, messages=(*history, *turn.memories[:1]))
+
+
+def _somebody_looks(turn: TurnInHand) -> bool:
+    """Whether providers, evaluators or the budget need the room's messages whatever is done."""
+    runtime = turn.runtime
+    return (
+        any(asks_for(provider.handler, "state") for provider in runtime.providers)
+        or any(
+            asks_for(handler, "state")
+            for one in runtime.evaluators
+            for handler in (one.handler, one.should_run, one.validate)
+        )
+        or runtime.get_setting("contextTokens") is not None
     )
 
 

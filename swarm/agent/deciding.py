@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
+from swarm.agent.composing import know_history
 from swarm.agent.hand import TurnInHand
 from swarm.agent.models.types import TEXT_SMALL, TextReply, TextRequest
 from swarm.agent.prompt import conversation
@@ -108,6 +109,7 @@ async def _by_rule(turn: TurnInHand, rule: str) -> tuple[bool, str]:
 
 async def _by_model(turn: TurnInHand) -> bool:
     """Only the plain word counts; a model that says something else, or nothing, is not meant."""
+    await know_history(turn)
     character = turn.runtime.character
     about = f" You know about: {', '.join(character.topics)}." if character.topics else ""
     request = TextRequest(

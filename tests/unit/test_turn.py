@@ -381,3 +381,30 @@ async def test_d7_an_action_says_in_one_line_how_it_ended_and_how_long_it_took(
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
     assert re.fullmatch(r"action ECHO succeeded in \d+ ms", lines[0])
     assert re.fullmatch(r"action BOOM failed in \d+ ms: ValueError: no such thing", lines[1])
+
+
+async def test_nobody_who_looks_means_no_question_to_the_store_and_who_looks_sees_the_room() -> None:
+    """D11: the room's messages are read once, and only for a handler, provider, selector or model that looks."""
+    asked: list[str | None] = []
+    seen: list[int] = []
+
+    async def look(state: Any) -> str:
+        """Looks."""
+        seen.append(len(state.messages))
+        return "seen"
+
+    plugin = Plugin("p", actions=[Action("ECHO", echo), Action("LOOK", look)])
+    async with agent("Ada", plugin) as runtime:
+        read = runtime.adapter.get_memories
+
+        async def counted(**query: Any) -> Any:
+            asked.append(query.get("room"))
+            return await read(**query)
+
+        runtime.adapter.get_memories = counted  # type: ignore[method-assign]
+        await say(runtime, "echo: one")
+        assert asked == []
+        await say(runtime, "look: now")
+        await say(runtime, "what else could one say to two actions")
+    assert seen == [3]
+    assert asked == ["test", "test"]
