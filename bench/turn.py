@@ -185,5 +185,5 @@ def _rows(rounds: Rounds, grown: float) -> list[Row]:
 def _notes(rounds: Rounds) -> list[str]:
     return [
         f"{ROUNDS} rounds of {TURNS} turns in 20 rooms; {ELIZA}.",
-        "Evaluators' rows are written off the turn's path, in transactions of their own, and counted here.",
+        "What evaluators found is written off the turn's path, in one transaction more, and counted here.",
     ]
