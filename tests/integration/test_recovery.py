@@ -11,7 +11,7 @@ import pytest
 
 from bus.errors import Failed
 from swarm.agent.breaker import BreakerState
-from swarm.components import Action, ActionOptions, Message, Service
+from swarm.components import Action, ActionOptions, Message, Provider, Service
 from swarm.plugin import Plugin
 from swarm.testing import VirtualClock, eventually
 from tests.memory_swarm import MemorySwarm, Running, memory_swarm
@@ -42,6 +42,15 @@ class TurnedClock(VirtualClock):
         for due, event in self._sleepers:
             if due <= self.now:
                 event.set()
+
+
+def watching() -> Plugin:
+    """Looks at the room, so that every turn reads it from the store: where trouble can be made."""
+
+    async def look(state: Any) -> None:
+        """Looks."""
+
+    return Plugin("watching", providers=[Provider("ROOM", look)])
 
 
 class Trouble:
@@ -94,7 +103,9 @@ async def test_a_retry_repeats_no_effect(verb: str, late: bool) -> None:
 
     clock = VirtualClock()
     async with memory_swarm(["reader", "scribe"]) as swarm:
-        reader = await swarm.start("reader", Plugin("p", actions=[Action("CHARGE", charge)]), clock=clock)
+        reader = await swarm.start(
+            "reader", watching(), Plugin("p", actions=[Action("CHARGE", charge)]), clock=clock
+        )
         await swarm.start("scribe", noting(heard))
         Trouble(reader, "commit", times=1, late=late)
         await swarm.ctl(verb, agent="reader", text="go", timeout=10)
@@ -132,7 +143,7 @@ async def test_what_is_given_up_is_reported_answered_told_and_dead_each_whatever
         await swarm.start("boss", Plugin("p", actions=[Action("NOTE", note)]))
         settings = {"recovery": {"fallback": "Later, please.", "administrators": ["bos", "boss", "reader"]}}
         plugin = Plugin("errors", services=[Errors])
-        reader = await swarm.start("reader", plugin, clock=VirtualClock(), settings=settings)
+        reader = await swarm.start("reader", watching(), plugin, clock=VirtualClock(), settings=settings)
         trouble = Trouble(reader, "get_memories")
         reply = await swarm.ctl("ask", agent="reader", text="hello", timeout=60)
         assert reply["text"] == "Later, please."
@@ -152,7 +163,7 @@ async def test_what_is_given_up_is_reported_answered_told_and_dead_each_whatever
 
 async def test_without_a_fallback_the_asker_gets_the_error() -> None:
     async with memory_swarm(["reader"]) as swarm:
-        reader = await swarm.start("reader", noting([]), clock=VirtualClock())
+        reader = await swarm.start("reader", watching(), noting([]), clock=VirtualClock())
         Trouble(reader, "get_memories")
         with pytest.raises(Failed, match="reader failed: OSError"):
             await swarm.ctl("ask", agent="reader", text="hello", timeout=60)
@@ -166,7 +177,7 @@ async def test_an_open_breaker_fails_asks_fast_and_keeps_deliveries_which_are_ha
     clock = TurnedClock()
     settings = {"recovery": {"max_retries": 5, "base": 1, "breaker_threshold": 1}}
     async with memory_swarm(["reader"]) as swarm:
-        reader = await swarm.start("reader", noting(heard), clock=clock, settings=settings)
+        reader = await swarm.start("reader", watching(), noting(heard), clock=clock, settings=settings)
         breaker = reader.runtime.recovery.breaker
         trouble = Trouble(reader, "get_memories", times=2)
         await swarm.ctl("tell", agent="reader", text="told", room="one")
@@ -199,7 +210,7 @@ async def test_with_a_fallback_an_open_breaker_answers_it_at_once() -> None:
     clock = TurnedClock()
     settings = {"recovery": {"max_retries": 1, "breaker_threshold": 1, "fallback": "Later, please."}}
     async with memory_swarm(["reader"]) as swarm:
-        reader = await swarm.start("reader", noting([]), clock=clock, settings=settings)
+        reader = await swarm.start("reader", watching(), noting([]), clock=clock, settings=settings)
         Trouble(reader, "get_memories", times=2)
         replies = [await swarm.ctl("ask", agent="reader", text="hello", timeout=60) for _ in range(3)]
         assert reader.instance.mailbox is not None
@@ -213,7 +224,7 @@ async def test_what_rests_between_tries_is_handed_back_at_once_when_the_instance
     heard: list[str] = []
     clock = TurnedClock()
     async with memory_swarm(["reader"]) as swarm:
-        reader = await swarm.start("reader", noting(heard), clock=clock)
+        reader = await swarm.start("reader", watching(), noting(heard), clock=clock)
         Trouble(reader, "get_memories")
         await swarm.ctl("tell", agent="reader", text="told")
         await eventually(lambda: clock.sleepers == 1)
@@ -224,7 +235,7 @@ async def test_what_rests_between_tries_is_handed_back_at_once_when_the_instance
             await eventually(lambda: clock.sleepers == 2)
             assert await asyncio.wait_for(swarm.end("reader"), 5) == 0
         assert getattr(asked.result(), "reason", None) == "draining"
-        await swarm.start("reader", noting(heard))
+        await swarm.start("reader", watching(), noting(heard))
         await eventually(lambda: heard == ["told"])
 
 
