@@ -152,8 +152,10 @@ async def test_parameters_are_checked_before_the_handler_sees_them() -> None:
 
 
 async def test_providers_appear_in_the_context_by_position_and_may_return_nothing() -> None:
+    last = asyncio.Event()
+
     async def slow() -> str:
-        await asyncio.sleep(0.02)
+        await last.wait()
         return "one"
 
     async def nothing() -> None:
@@ -163,6 +165,7 @@ async def test_providers_appear_in_the_context_by_position_and_may_return_nothin
         raise KeyError("x")
 
     async def table() -> dict[str, Any]:
+        last.set()
         return {"text": "two", "data": {"facts": ["the sky is blue"]}}
 
     seen: list[Any] = []
