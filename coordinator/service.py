@@ -9,7 +9,8 @@ outbox       what goes out                     progress     waiting for what hap
 asks         questions and their end           offline      what waits and expires
 broadcast    announcements and reports         hierarchy    the tree
 delegation   tasks                             placement    which node runs what
-running      ps, stop, start, restart          control      operators' verbs
+running      ps, stop, start, restart          control      operators' requests
+verbs/       what operators can have done, by room
 """
 
 from __future__ import annotations

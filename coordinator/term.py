@@ -33,6 +33,11 @@ from coordinator.roll import Roll
 from coordinator.router import Router
 from coordinator.running import Running
 from coordinator.settings import CoordinatorSettings
+from coordinator.verbs.looking import Looking
+from coordinator.verbs.mail import Mail
+from coordinator.verbs.running import RunningVerbs
+from coordinator.verbs.saying import Saying
+from coordinator.verbs.tasks import Tasks
 from swarm.errors import StoreError
 from swarm.ledger import LeaseLost, Ledger
 
@@ -80,10 +85,19 @@ class Term:
         broadcast = Broadcast(ledger, router, progress)
         delegation = Delegation(ledger, router, progress)
         running = Running(ledger, directory, presence, router, placer, progress)
+        looking = Looking(
+            epoch, lease.holder, ledger, directory, presence, router, hierarchy, running, metrics
+        )
         self.control = control = Control(
-            epoch, lease.holder, bus, ledger, outbox, directory, presence, router, asks, offline, broadcast,
-            hierarchy, delegation, running, metrics,
-        )  # fmt: skip
+            outbox,
+            [
+                looking.verbs(),
+                Saying(bus, ledger, router, asks, broadcast, hierarchy).verbs(),
+                Mail(ledger, directory, offline).verbs(),
+                Tasks(delegation, hierarchy).verbs(),
+                RunningVerbs(directory, running).verbs(),
+            ],
+        )
         self.doors = Doors(
             epoch, ledger, outbox, subjects, directory, presence, router, asks, roll, placer, control,
             progress, metrics, self._spawn, lease.holds,

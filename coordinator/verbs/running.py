@@ -1,0 +1,47 @@
+"""What runs: stop, start and restart an agent; converge on what the ledger says should run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordinator.directory import Directory
+from coordinator.running import Running
+from coordinator.verbs.verb import Args, Verbs, Wait
+
+
+class RunArgs(Args):
+    agent: str
+    timeout: Wait = 30.0
+
+
+class ConvergeArgs(Args):
+    wait: Wait = 0.0
+
+
+class RunningVerbs:
+    def __init__(self, directory: Directory, running: Running) -> None:
+        self._directory = directory
+        self._running = running
+
+    def verbs(self) -> Verbs:
+        return {
+            "stop": (RunArgs, self.stop),
+            "start": (RunArgs, self.start),
+            "restart": (RunArgs, self.restart),
+            "converge": (ConvergeArgs, self.converge),
+        }
+
+    async def stop(self, args: RunArgs) -> dict[str, Any]:
+        return await self._running.stop(self._name(args.agent), args.timeout)
+
+    async def start(self, args: RunArgs) -> dict[str, Any]:
+        return await self._running.start(self._name(args.agent), args.timeout)
+
+    async def restart(self, args: RunArgs) -> dict[str, Any]:
+        return await self._running.restart(self._name(args.agent), args.timeout)
+
+    async def converge(self, args: ConvergeArgs) -> dict[str, Any]:
+        return await self._running.converge(args.wait)
+
+    def _name(self, address: str) -> str:
+        return self._directory.named(address).name
