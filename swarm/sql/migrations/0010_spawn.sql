@@ -1,0 +1,1 @@
+-- Children made at run time.

@@ -1,0 +1,1 @@
+-- The life of a task beyond its first attempt.

@@ -1,0 +1,1 @@
+-- Bounds of inboxes, dead letters, groups.
