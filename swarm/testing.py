@@ -32,6 +32,8 @@ __all__ = [
     "VirtualClock",
     "agent",
     "eventually",
+    "eventually_sync",
+    "others_run",
     "say",
     "started_agent",
 ]
@@ -55,7 +57,7 @@ class VirtualClock:
         """For what takes an injected sleep."""
         self.slept.append(seconds)
         self.advance(seconds)
-        await asyncio.sleep(0)
+        await others_run()
 
 
 class ScriptedModel:
@@ -137,6 +139,7 @@ async def eventually(
 ) -> Any:
     """Wait until `condition` gives something true, and return it. AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
+    pause = 0.001  # what is nearly there costs no more than that; what takes longer is looked at less often
     while True:
         value = condition()
         if isinstance(value, Awaitable):
@@ -145,4 +148,26 @@ async def eventually(
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {seconds:g} s")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, 0.02)
+
+
+def eventually_sync(
+    condition: Callable[[], Any], *, seconds: float = 30.0, what: str = "the condition"
+) -> Any:
+    """`eventually` for a test without an event loop, of other processes: what it polls may be dear, so it
+    looks every 50 ms in the end."""
+    deadline = time.monotonic() + seconds
+    pause = 0.001
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {seconds:g} s")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+    return value
+
+
+async def others_run(rounds: int = 1) -> None:
+    """Let the other tasks of the loop go on, as far as they can without waiting. No time passes."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from deploy.embedded.postgres import EmbeddedPostgres
 from deploy.node import agents_mark
 from deploy.processes import end_strays, find_strays
 from swarm.project import Project
+from swarm.testing import eventually
 from tests.servers import NATS_SERVER, free_port
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +80,7 @@ class LocalServers:
                 [NATS_SERVER, *(inside(root, word) for word in words)], stdout=log, stderr=log
             )
         check = service["healthcheck"]["test"][-1].replace("8222", str(self.monitor_port))
-        await eventually(lambda: _get(check), "NATS is healthy", self._nats)
+        await healthy(lambda: _get(check), "NATS is healthy", self._nats)
 
     async def start_postgres(self, service: Service, root: Path) -> None:
         command, given = service["command"], service["environment"]
@@ -248,12 +249,12 @@ def copy(source: Path, target: Path) -> None:
             place.write_bytes(path.read_bytes())
 
 
-async def eventually(condition: Any, what: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = asyncio.get_running_loop().time() + 20
-    while not await asyncio.to_thread(condition):
+async def healthy(condition: Callable[[], bool], what: str, process: subprocess.Popen[bytes]) -> None:
+    async def alive_and_well() -> bool:
         assert process.poll() is None, f"{what}: the process ended with {process.returncode}"
-        assert asyncio.get_running_loop().time() < deadline, f"{what}: not in time"
-        await asyncio.sleep(0.02)
+        return await asyncio.to_thread(condition)
+
+    await eventually(alive_and_well, seconds=20, what=what)
 
 
 def _get(url: str) -> bool:

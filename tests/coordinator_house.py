@@ -36,6 +36,7 @@ from swarm.protocol import (
 from swarm.records import OPERATOR, AgentPlan, Content, Outgoing, Turn
 from swarm.store import Store
 from swarm.stores.memory import MemoryDatabase
+from swarm.testing import eventually
 
 SUBJECTS = Subjects("test")
 FAST = CoordinatorSettings(
@@ -52,13 +53,6 @@ FAST = CoordinatorSettings(
 
 def plan(name: str, **fields: Any) -> AgentPlan:
     return AgentPlan(name=name, id=string_to_uuid(name), character={"name": name}, version="1", **fields)
-
-
-async def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"in {seconds} s it did not come true: {what or condition}"
-        await asyncio.sleep(0.01)
 
 
 def tell(to: str, text: str, *, room: str = "r", kind: Any = "tell", **fields: Any) -> Outgoing:
@@ -316,7 +310,7 @@ class House:
         self._buses[coordinator] = bus
         self._running[coordinator] = self.group.create_task(coordinator.run())
         if wait:
-            await until(lambda: coordinator.active, what="the coordinator is active")
+            await eventually(lambda: coordinator.active, what="the coordinator is active")
         return coordinator
 
     async def kill(self, coordinator: Coordinator) -> None:
@@ -337,7 +331,7 @@ class House:
         instance.hands_on = hands_on
         await instance.start()
         if self._running:
-            await until(lambda: instance.welcomes, what=f"{name} is welcome")
+            await eventually(lambda: instance.welcomes, what=f"{name} is welcome")
         return instance
 
     async def node(self, name: str) -> FakeNode:

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +82,3 @@ class ProjectFolder:
             self.run("down", "--drain", "5")
             for process in self.living():
                 process.signal(signal.SIGKILL)
-
-
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """The first true value of `condition`; fails the test when the seconds are over."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"{condition} was not true within {seconds:g} s")

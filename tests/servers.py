@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 import socket
 import subprocess
 import sysconfig
-import time
-from collections.abc import Callable
 from pathlib import Path
+
+from swarm.testing import eventually_sync
 
 NATS_SERVER = Path(sysconfig.get_path("scripts")) / "nats-server"
 
@@ -19,14 +18,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait for `condition` to become true; fails the test after `seconds`."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true in time"
-        await asyncio.sleep(0.005)
 
 
 class NatsServer:
@@ -43,22 +34,16 @@ class NatsServer:
         self._config.write_text(config)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen([NATS_SERVER, "-c", self._config], stdout=log, stderr=log)
-        end = time.monotonic() + 10
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            assert self._process.poll() is None and time.monotonic() < end, self.log.read_text()
-            time.sleep(0.01)
+        eventually_sync(self._listens, seconds=10, what=f"nats-server on port {self.port}")
 
     def freeze(self) -> None:
         """Returns when every thread of it has stopped: the signal alone is only asked for."""
         self._signal(signal.SIGSTOP)
         assert self._process is not None
         threads = Path(f"/proc/{self._process.pid}/task")
-        end = time.monotonic() + 5
-        while any(_state(thread) != "T" for thread in threads.iterdir()):
-            assert time.monotonic() < end, "the server does not stop"
-            time.sleep(0.001)
+        eventually_sync(
+            lambda: all(_state(thread) == "T" for thread in threads.iterdir()), seconds=5, what="its stop"
+        )
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
@@ -69,6 +54,13 @@ class NatsServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
 from bus.bus import Incoming
 from bus.envelope import MAX_BYTES, Envelope, error_body, read_body
 from bus.errors import BadMessage, Disconnected, NobodyThere, Refused, TooLate
+from swarm.testing import eventually, others_run
 from tests.contract.conftest import AnyBus, Wire, envelope
-from tests.servers import until
 
 
 class Answerer:
@@ -53,7 +54,7 @@ async def test_messages_reach_every_subscriber_in_order(wire: Wire) -> None:
         await bus.subscribe(wire.subjects.all, into(seen[bus.name]))
     for number in range(500):
         await coordinator.publish(wire.subjects.all, envelope("announce", number, "coordinator"))
-    await until(lambda: len(seen["one"]) == len(seen["two"]) == 500)
+    await eventually(lambda: len(seen["one"]) == len(seen["two"]) == 500)
     assert seen["one"] == seen["two"] == list(range(500))
 
 
@@ -65,7 +66,7 @@ async def test_a_message_arrives_as_it_was_sent_with_subject_and_reply(wire: Wir
         "tell", {"text": "ä"}, "agent", in_reply_to="x1", deadline=12, hops=3, traceparent="00-ab"
     )
     await agent.publish(wire.subjects.up("agent", "tell"), sent, reply="_INBOX.agent.z")
-    await until(lambda: seen)
+    await eventually(lambda: seen)
     assert seen[0].subject == "t.up.agent.tell"
     assert seen[0].reply == "_INBOX.agent.z"
     got = seen[0].envelope
@@ -82,7 +83,7 @@ async def test_wildcards_stand_for_one_word_or_for_the_rest(wire: Wire) -> None:
     await coordinator.subscribe("t.up.>", lambda got: rests.append(got.subject))
     for subject in ("t.up.agent.tell", "t.up.agent.ask.more", "t.up.agent.ask"):
         await agent.publish(subject, envelope(sender="agent"))
-    await until(lambda: len(rests) == 3)
+    await eventually(lambda: len(rests) == 3)
     assert rests == ["t.up.agent.tell", "t.up.agent.ask.more", "t.up.agent.ask"]
     assert stars == ["t.up.agent.ask"]
 
@@ -119,7 +120,7 @@ async def test_chunks_come_before_the_reply_and_none_after_it(wire: Wire) -> Non
             on_chunk=lambda got: chunks.append(read_body(got, object)),
         )
         assert read_body(reply, str) == "end"
-        await until(lambda: asker.counters["late"] == 2)
+        await eventually(lambda: asker.counters["late"] == 2)
         assert chunks == list(range(300))
         task.cancel()
 
@@ -158,7 +159,7 @@ async def test_an_ask_ends_at_its_deadline_and_a_late_answer_is_dropped(wire: Wi
     assert 0.15 < time.monotonic() - started < 5
     assert seen[0].reply is not None
     await coordinator.publish(seen[0].reply, envelope("reply"))
-    await until(lambda: asker.counters["late"] == 1)
+    await eventually(lambda: asker.counters["late"] == 1)
     with pytest.raises(TooLate):
         await asker.request("t.up.asker.ask", envelope(), timeout=0)
 
@@ -199,7 +200,7 @@ async def test_a_cancelled_ask_leaves_nothing_behind(wire: Wire) -> None:
     await coordinator.subscribe(wire.subjects.every_up, seen.append)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(asker.request("t.up.asker.ask", envelope(), timeout=60))
-        await until(lambda: seen)
+        await eventually(lambda: seen)
         task.cancel()
     assert not asker._asks._waiting
 
@@ -211,11 +212,11 @@ async def test_nothing_comes_after_a_subscription_was_stopped(wire: Wire) -> Non
     subscription = await agent.subscribe("t.down.agent.1", stopped.append)
     await agent.subscribe("t.down.agent.1", going.append)
     await coordinator.publish("t.down.agent.1", envelope())
-    await until(lambda: stopped and going)
+    await eventually(lambda: stopped and going)
     await subscription.stop()
     await subscription.stop()
     await coordinator.publish("t.down.agent.1", envelope())
-    await until(lambda: len(going) == 2)
+    await eventually(lambda: len(going) == 2)
     assert len(stopped) == 1
 
 
@@ -230,7 +231,7 @@ async def test_a_failing_handler_is_counted_and_its_subscription_goes_on(wire: W
     await agent.subscribe("t.down.agent.1", handle)
     for number in range(3):
         await coordinator.publish("t.down.agent.1", envelope(body=number))
-    await until(lambda: len(seen) == 3)
+    await eventually(lambda: len(seen) == 3)
     assert agent.counters["handler_errors"] == 3
 
 
@@ -242,11 +243,11 @@ async def test_what_is_no_envelope_is_refused_at_the_door_and_answered(wire: Wir
     await coordinator.subscribe(wire.subjects.every_up, seen.append)
     await agent.subscribe("_INBOX.agent.answer", answers.append)
     await wire.raw("agent", "t.up.agent.ask", data, "_INBOX.agent.answer")
-    await until(lambda: answers)
+    await eventually(lambda: answers)
     assert answers[0].envelope.kind == "error"
     assert coordinator.counters["bad_messages"] == 1
     await agent.publish("t.up.agent.ask", envelope())
-    await until(lambda: seen)
+    await eventually(lambda: seen)
     assert len(seen) == 1
 
 
@@ -257,9 +258,9 @@ async def test_a_bad_message_does_not_make_the_coordinator_write_into_a_foreign_
     await victim.subscribe("_INBOX.victim.>", hit.append)
     for reply in ("_INBOX.victim.x", "t.down.victim.1", "_INBOX.agentx.y", "_INBOX.agent"):
         await wire.raw("agent", "t.up.agent.ask", b"junk", reply)
-    await until(lambda: coordinator.counters["bad_messages"] == 4)
+    await eventually(lambda: coordinator.counters["bad_messages"] == 4)
     await coordinator.publish("_INBOX.victim.end", envelope(sender="coordinator"))
-    await until(lambda: hit)
+    await eventually(lambda: hit)
     assert [got.subject for got in hit] == ["_INBOX.victim.end"]
 
 
@@ -274,7 +275,7 @@ async def test_an_answer_that_is_no_envelope_ends_the_ask(wire: Wire) -> None:
 
     async with asyncio.TaskGroup() as group:
         group.create_task(ask())
-        await until(lambda: seen)
+        await eventually(lambda: seen)
         await wire.raw("coordinator", str(seen[0].reply), b"junk")
 
 
@@ -302,7 +303,7 @@ async def test_the_largest_message_passes_and_a_larger_one_is_refused_with_a_sen
     await coordinator.subscribe(wire.subjects.every_up, seen.append)
     body = "x" * (MAX_BYTES - 200)
     await agent.publish("t.up.agent.tell", envelope(body=body))
-    await until(lambda: seen)
+    await eventually(lambda: seen)
     assert read_body(seen[0].envelope, str) == body
     with pytest.raises(BadMessage, match="at most"):
         await agent.publish("t.up.agent.tell", envelope(body="x" * MAX_BYTES))
@@ -313,14 +314,14 @@ async def test_what_one_has_no_right_to_is_refused_and_counted(wire: Wire) -> No
     seen: list[Incoming] = []
     await coordinator.subscribe(wire.subjects.every_up, seen.append)
     await agent.publish("t.up.other.tell", envelope())
-    await until(lambda: agent.counters["violations"] == 1)
+    await eventually(lambda: agent.counters["violations"] == 1)
     with pytest.raises(Refused):
         await agent.request("t.up.other.ask", envelope(), timeout=60)
     for pattern in ("t.down.other.>", "t.up.>", ">", "_INBOX.>", "_INBOX.other.x"):
         with pytest.raises(Refused):
             await agent.subscribe(pattern, seen.append)
     await agent.publish("t.up.agent.tell", envelope())
-    await until(lambda: seen)
+    await eventually(lambda: seen)
     assert [got.subject for got in seen] == ["t.up.agent.tell"]
 
 
@@ -331,11 +332,11 @@ async def test_an_agent_may_answer_what_it_received_and_nobody_else(wire: Wire) 
     await agent.subscribe("t.down.agent.1", received.append)
     await coordinator.subscribe("_INBOX.coordinator.>", lambda got: answers.append(got.subject))
     await agent.publish("_INBOX.coordinator.secret", envelope())
-    await until(lambda: agent.counters["violations"] == 1)
+    await eventually(lambda: agent.counters["violations"] == 1)
     await coordinator.publish("t.down.agent.1", envelope(), reply="_INBOX.coordinator.mine")
-    await until(lambda: received)
+    await eventually(lambda: received)
     await agent.publish("_INBOX.coordinator.mine", envelope("reply"))
-    await until(lambda: answers)
+    await eventually(lambda: answers)
     assert answers == ["_INBOX.coordinator.mine"]
 
 
@@ -348,11 +349,11 @@ async def test_draining_hands_out_what_has_arrived_sends_what_is_buffered_and_cl
     for _ in range(1000):
         await coordinator.publish("t.down.agent.1", envelope())
     await coordinator.publish("_INBOX.coordinator.flushed", envelope())
-    await until(lambda: down)
+    await eventually(lambda: down)
     for _ in range(1000):
         await agent.publish("t.up.agent.tell", envelope())
     await agent.drain(5)
-    await until(lambda: len(up) == 1000)
+    await eventually(lambda: len(up) == 1000)
     assert len(down) == 1000
     assert not agent.connected
     async with asyncio.timeout(1):
@@ -386,7 +387,7 @@ async def test_closing_ends_the_asks_that_are_in_flight(wire: Wire) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(ask())
         group.create_task(ask())
-        await until(lambda: len(seen) == 2)
+        await eventually(lambda: len(seen) == 2)
         await asker.close()
 
 
@@ -399,8 +400,8 @@ async def test_an_outage_is_told_survived_and_costs_only_what_was_sent_in_it(wir
         wire.subjects.every_up, lambda got: up.append(read_body(got.envelope, object))
     )
     await wire.cut()
-    await until(lambda: not agent.connected and not coordinator.connected)
-    await until(lambda: states == [False])
+    await eventually(lambda: not agent.connected and not coordinator.connected)
+    await eventually(lambda: states == [False])
     await agent.publish("t.up.agent.tell", envelope(body="lost"))
     assert agent.counters["dropped"] == 1
     started = time.monotonic()
@@ -408,11 +409,11 @@ async def test_an_outage_is_told_survived_and_costs_only_what_was_sent_in_it(wir
         await agent.request("t.up.agent.ask", envelope(), timeout=0.2)
     assert time.monotonic() - started < 5
     await wire.heal()
-    await until(lambda: agent.connected and coordinator.connected)
+    await eventually(lambda: agent.connected and coordinator.connected)
     assert states == [False, True]
     assert agent.counters["reconnects"] == 1
     await agent.publish("t.up.agent.tell", envelope(body="kept"))
-    await until(lambda: up)
+    await eventually(lambda: up)
     assert up == ["kept"]
 
 
@@ -421,17 +422,15 @@ async def test_an_ask_made_in_an_outage_succeeds_if_it_ends_in_time(wire: Wire) 
     async with asyncio.TaskGroup() as group:
         answering = await running(group, Answerer(coordinator), wire.subjects.every_up)
         await wire.cut()
-        await until(lambda: not asker.connected)
+        await eventually(lambda: not asker.connected)
 
-        async def ask() -> Envelope:
-            while True:  # the coordinator may come back later than the asker
-                try:
-                    return await asker.request("t.up.asker.ask", envelope(body="hello"), timeout=20)
-                except NobodyThere:
-                    await asyncio.sleep(0.02)
+        async def ask() -> Envelope | None:
+            with suppress(NobodyThere):  # the coordinator may come back later than the asker
+                return await asker.request("t.up.asker.ask", envelope(body="hello"), timeout=20)
+            return None
 
-        asking = group.create_task(ask())
-        await asyncio.sleep(0)
+        asking = group.create_task(eventually(ask, seconds=20, what="an answer"))
+        await others_run()
         await wire.heal()
         assert read_body(await asking, str) == "hello"
         answering.cancel()
@@ -444,6 +443,6 @@ async def test_a_flood_reaches_a_slow_reader_whole(wire: Wire) -> None:
     for number in range(20_000):
         await coordinator.publish("t.down.agent.1", envelope(body=number))
         if number % 500 == 0:
-            await asyncio.sleep(0)
-    await until(lambda: len(seen) == 20_000, 30)
+            await others_run()
+    await eventually(lambda: len(seen) == 20_000, seconds=30)
     assert seen == list(range(20_000))

@@ -18,8 +18,9 @@ from bus.buses.nats_client import LeanClient
 from bus.credentials import Authority
 from bus.envelope import read_body
 from bus.errors import BadMessage, Disconnected, Refused
+from swarm.testing import eventually, others_run
 from tests.contract.conftest import NatsWire, envelope
-from tests.servers import NatsServer, free_port, until
+from tests.servers import NatsServer, free_port
 
 
 async def test_without_a_server_connecting_ends_at_its_deadline_with_a_sentence() -> None:
@@ -36,7 +37,7 @@ async def test_a_server_that_starts_late_is_reached(tmp_path: Path) -> None:
     server, authority = NatsServer(tmp_path), Authority.new("t")
     async with asyncio.TaskGroup() as group:
         connecting = group.create_task(connect(server.url, authority.mint("agent", "agent"), deadline=30))
-        await asyncio.sleep(0)
+        await others_run()
         server.start(authority.server_config(port=server.port))
         try:
             bus = await connecting
@@ -72,11 +73,11 @@ async def test_a_server_killed_again_and_again_is_found_each_time(nats_wire: Nat
     await coordinator.subscribe("t.up.*.*", seen.append)
     for round_ in range(4):
         await nats_wire.cut()
-        await until(lambda: not agent.connected and not coordinator.connected)
+        await eventually(lambda: not agent.connected and not coordinator.connected)
         await nats_wire.heal()
-        await until(lambda: agent.connected and coordinator.connected)
+        await eventually(lambda: agent.connected and coordinator.connected)
         await agent.publish("t.up.agent.tell", envelope(body=round_))
-        await until(lambda: seen)
+        await eventually(lambda: seen)
         assert read_body(seen.pop().envelope, int) == round_
     assert agent.counters["reconnects"] == 4
 
@@ -87,9 +88,9 @@ async def test_a_callback_that_fails_does_not_stop_the_reconnecting(nats_wire: N
 
     bus = await nats_wire.connect("agent", fail)
     await nats_wire.cut()
-    await until(lambda: not bus.connected)
+    await eventually(lambda: not bus.connected)
     await nats_wire.heal()
-    await until(lambda: bus.connected)
+    await eventually(lambda: bus.connected)
 
 
 async def test_a_frozen_server_with_a_full_socket_is_given_up_and_found_again(
@@ -105,12 +106,12 @@ async def test_a_frozen_server_with_a_full_socket_is_given_up_and_found_again(
         async def flood() -> None:
             while not states:
                 await bus.publish("t.up.agent.tell", envelope(body="x" * 500_000))
-                await asyncio.sleep(0)
+                await others_run()
 
         group.create_task(flood())
-        await until(lambda: states == [False], 20)
+        await eventually(lambda: states == [False], seconds=20)
     nats_wire.server.thaw()
-    await until(lambda: bus.connected, 20)
+    await eventually(lambda: bus.connected, seconds=20)
     with pytest.raises(Exception, match="Nobody listens"):
         await bus.request("t.up.agent.ask", envelope(), timeout=10)
 
@@ -128,7 +129,7 @@ async def test_a_pong_that_comes_after_its_flush_gave_up_does_not_deafen_the_cli
         await client.flush(0.05)  # type: ignore[arg-type]
     nats_wire.server.thaw()
     await coordinator.publish("t.down.agent.1", envelope())
-    await until(lambda: seen)
+    await eventually(lambda: seen)
     assert agent.counters["reconnects"] == 0
 
 
@@ -145,7 +146,7 @@ async def test_closing_while_the_server_is_frozen_takes_seconds_not_for_ever(nat
 async def test_closing_while_the_server_is_gone_ends_the_bus(nats_wire: NatsWire) -> None:
     bus = await nats_wire.connect("agent")
     await nats_wire.cut()
-    await until(lambda: not bus.connected)
+    await eventually(lambda: not bus.connected)
     async with asyncio.timeout(10):
         await bus.close()
         await bus.wait_closed()
@@ -172,9 +173,9 @@ async def test_the_log_says_when_the_connection_is_lost_and_back_and_shows_no_se
     credentials = nats_wire.authority.mint("agent", "agent")
     bus = await connect(nats_wire.server.url, credentials)
     await nats_wire.cut()
-    await until(lambda: "agent lost the bus" in caplog.text)
+    await eventually(lambda: "agent lost the bus" in caplog.text)
     await nats_wire.heal()
-    await until(lambda: "agent is back on the bus" in caplog.text)
+    await eventually(lambda: "agent is back on the bus" in caplog.text)
     await bus.close()
     assert credentials.seed not in caplog.text and credentials.jwt not in caplog.text
 

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.timeout(120)
 TOML = "[swarm]\nname = 'streamed'\n[agents.teller]\ncharacter = 'agents/teller'\n"
 TELLER = json.dumps({"name": "Teller", "bio": "Tells a story piece by piece."})
 PLUGIN = '''
-import asyncio
 from pathlib import Path
 
 from swarm.plugin import Plugin
+from swarm.testing import eventually
 
 plugin = Plugin("teller")
 
@@ -30,8 +30,7 @@ async def tell(message, callback):
     """Tells a piece, and the next one when somebody has seen it."""
     for piece in ("one", "two", "three"):
         await callback(f"{piece} ")
-        while not Path("seen", piece).exists():
-            await asyncio.sleep(0.01)
+        await eventually(Path("seen", piece).exists, seconds=60)
     return "one two three and the end"
 
 

@@ -9,7 +9,9 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,8 +28,9 @@ from swarm.ledger import Ledger
 from swarm.records import AgentPlan
 from swarm.store import Store
 from swarm.stores.postgres import PostgresLedger, PostgresStore, agent_url
+from swarm.testing import eventually
 from tests.contract.store_fixtures import postgres_server, postgres_url
-from tests.coordinator_house import House, a_house, plan, tell, until
+from tests.coordinator_house import House, a_house, plan, tell
 from tests.servers import NatsServer
 
 __all__ = ["postgres_server", "postgres_url"]
@@ -94,14 +97,17 @@ class RealHouse(House):
 
     async def epoch(self, seconds: float = 10) -> int:
         """The epoch of whoever answers."""
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                ping = await self.command("ping", within=0.5)
-                return int(ping["epoch"])
-            except BusError:
-                assert time.monotonic() < end, (self.folder / "coordinator.log").read_text()
-                await asyncio.sleep(0.05)
+
+        async def ping() -> dict[str, Any] | None:
+            with suppress(BusError):
+                return await self.command("ping", within=0.5)
+            return None
+
+        try:
+            return int((await eventually(ping, seconds=seconds, what="an answer to a ping"))["epoch"])
+        except AssertionError as error:
+            error.add_note((self.folder / "coordinator.log").read_text())
+            raise
 
     async def end(self) -> None:
         for process in self.processes:
@@ -130,9 +136,9 @@ async def test_messages_flow_in_order_and_sigterm_drains(house: RealHouse) -> No
     for n in range(20):
         await writer.store.post([tell("reader", f"{n}.{k}") for k in range(10)])
         await writer.ring("reader")
-    await until(lambda: len(reader.handled) == 200, seconds=30)
+    await eventually(lambda: len(reader.handled) == 200, seconds=30)
     assert reader.handled == [f"{n}.{k}" for n in range(20) for k in range(10)] == reader.seen
-    await until(lambda: reader.welcomes)
+    await eventually(lambda: reader.welcomes)
     assert await writer.ask("reader") == "pong"
     process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(process.wait(), 10) == 0
@@ -149,15 +155,15 @@ async def test_after_sigkill_a_successor_routes_within_five_seconds_and_nothing_
     reader, writer = await house.instance("reader", capacity=8), await house.instance("writer")
     await writer.store.post([tell("reader", f"{n}") for n in range(100)])
     await writer.ring("reader")
-    await until(lambda: len(reader.handled) >= 10)
+    await eventually(lambda: len(reader.handled) >= 10)
     first.kill()
     killed = time.monotonic()
     await writer.store.post([tell("reader", f"{n}") for n in range(100, 200)])
     await writer.ring("reader")
     known = len(reader.handled)
-    await until(lambda: len(reader.handled) > max(known, 110), seconds=15)
+    await eventually(lambda: len(reader.handled) > max(known, 110), seconds=15)
     assert time.monotonic() - killed < 8, "5 s is the goal; a shared machine may be slower"
-    await until(lambda: len(reader.handled) == 200, seconds=20)
+    await eventually(lambda: len(reader.handled) == 200, seconds=20)
     assert reader.handled == [str(n) for n in range(200)]
 
 
@@ -176,9 +182,9 @@ async def test_a_leader_that_was_frozen_past_its_lease_stands_by_when_it_wakes(h
         assert time.monotonic() < end
     first.send_signal(signal.SIGCONT)
     receipt = await house.command("tell", agent="reader", text="once")
-    await until(lambda: reader.handled == ["once"])
+    await eventually(lambda: reader.handled == ["once"])
     log = house.folder / "coordinator.log"
-    await until(lambda: "stands down" in log.read_text(), seconds=10)
+    await eventually(lambda: "stands down" in log.read_text(), seconds=10)
     assert await house.epoch() == 2
     shown = await house.command("message_show", id=receipt["id"])
     assert [d["state"] for d in shown["deliveries"]] == ["handled"]
@@ -191,7 +197,7 @@ async def test_a_restarted_bus_costs_nothing_but_time(house: RealHouse) -> None:
     house.nats.kill()
     await writer.store.post([tell("reader", f"{n}") for n in range(10)])
     house.serve_nats()
-    await until(lambda: len(reader.handled) == 10, seconds=20)
+    await eventually(lambda: len(reader.handled) == 10, seconds=20)
     assert reader.handled == [str(n) for n in range(10)]
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.project_folder import ROOT, ProjectFolder, until
+from swarm.testing import eventually_sync
+from tests.project_folder import ROOT, ProjectFolder
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -181,7 +182,7 @@ def test_a_demo_that_was_killed_leaves_nothing_to_the_next(demo: Demo, library: 
                 running.kill()
                 break
         running.wait(10)
-    until(demo.nothing_left)
+    eventually_sync(demo.nothing_left)
     code, out = demo.run("--input", library)
     assert code == 0, out
     assert "80 tasks: 80 completed" in out

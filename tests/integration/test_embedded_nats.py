@@ -18,13 +18,14 @@ from nats.errors import Error as NatsError
 
 from deploy.embedded import EmbeddedNats, FolderTaken, PortTaken, ServerFailed
 from deploy.processes import ProcessId, find_strays, read_record
+from swarm.testing import eventually, others_run
 
 ROOT = Path(__file__).parents[2]
 
 SUPERVISOR = """
 import asyncio, sys
 from pathlib import Path
-from deploy.embedded import EmbeddedNats
+from deploy.embedded import EmbeddedNats, FolderTaken, PortTaken, ServerFailed
 
 async def main():
     server = EmbeddedNats(sys.argv[1], outlive=sys.argv[2] == "outlive", mark=sys.argv[3])
@@ -138,7 +139,7 @@ async def test_its_unasked_end_is_seen_and_it_can_be_started_again(tmp_path: Pat
         await server.start()
         await (await nats.connect(server.url)).close()
         watching = asyncio.ensure_future(server.watch())
-        await asyncio.sleep(0)
+        await others_run()
         await server.stop()
         assert await asyncio.wait_for(watching, 5) == ""
 
@@ -149,9 +150,7 @@ async def test_its_log_is_bounded(tmp_path: Path) -> None:
             file.truncate(11_000_000)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(server.watch(trim_every=0.01))
-            async with asyncio.timeout(5):
-                while server.log_file.stat().st_size > 100_000:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: server.log_file.stat().st_size <= 100_000)
             watching.cancel()
 
 

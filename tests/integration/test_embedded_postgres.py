@@ -21,6 +21,7 @@ from deploy.embedded import EmbeddedPostgres, FolderTaken, ServerFailed
 from deploy.embedded.binaries import find_postgres
 from deploy.embedded.rights import programs_for_nobody
 from deploy.processes import ProcessId, Rights, nobody, processes_in
+from swarm.testing import eventually
 
 ROOT = Path(__file__).parents[2]
 AS_ROOT = os.geteuid() == 0
@@ -188,9 +189,7 @@ async def test_after_a_supervisor_was_killed_the_server_is_adopted_or_started_ag
 async def test_a_killed_first_start_leaves_no_half_cluster(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path)
     starting = asyncio.ensure_future(server.start())
-    async with asyncio.timeout(10):
-        while not list(tmp_path.glob("new-*/data/*")):
-            await asyncio.sleep(0)
+    await eventually(lambda: list(tmp_path.glob("new-*/data/*")))
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.project_folder import ProjectFolder, until
+from swarm.testing import eventually_sync
+from tests.project_folder import ProjectFolder
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -60,7 +61,7 @@ def test_a_new_project_comes_up_works_and_goes_down_without_a_trace(here: Projec
     assert here.json("ask", "counter", "Count the words: one two three")["text"] == "3 words"
     receipt = here.json("tell", "counter", "Count the words: a b")
     assert receipt["status"] == "accepted"
-    shown = until(
+    shown = eventually_sync(
         lambda: (
             (m := here.json("message", "show", receipt["id"]))["deliveries"][0]["state"] == "handled" and m
         )
@@ -97,7 +98,7 @@ def test_mail_of_a_stopped_agent_waits_through_the_death_of_all_and_is_handled_o
     assert here.json("inbox", "counter")["waiting"] == 3
     here.swarm("start", "counter")
     ends = [
-        until(
+        eventually_sync(
             lambda id=id: (d := here.json("message", "show", id)["deliveries"][0])["state"] == "handled" and d
         )
         for id in told
@@ -112,13 +113,15 @@ def test_killing_a_part_mends_itself(here: ProjectFolder, victim: str) -> None:
     here.swarm("up", "-d")
     before = here.child(victim)
     before.signal(signal.SIGKILL)
-    until(lambda: here.child(victim) != before)
-    told = until(
-        lambda: (done := here.run("tell", "counter", "hello", "--json")).returncode == 0 and done, 60
+    eventually_sync(lambda: here.child(victim) != before)
+    told = eventually_sync(
+        lambda: (done := here.run("tell", "counter", "hello", "--json")).returncode == 0 and done, seconds=60
     )
     id = json.loads(told.stdout)["id"]
-    until(lambda: answers(here), 60)
-    until(lambda: here.json("message", "show", id)["deliveries"][0]["state"] == "handled", 60)
+    eventually_sync(lambda: answers(here), seconds=60)
+    eventually_sync(
+        lambda: here.json("message", "show", id)["deliveries"][0]["state"] == "handled", seconds=60
+    )
     here.swarm("down")
     assert here.living() == []
 
@@ -136,7 +139,7 @@ def test_an_instance_that_is_killed_comes_back_and_the_others_do_not_notice(here
             row["status"] == "ready" and row["pid"] != rows["counter"]["pid"] and row["restarts"] == 1
         )
 
-    until(back)
+    eventually_sync(back)
     talker = next(row for row in here.json("ps") if row["name"] == "talker")
     assert (talker["pid"], talker["restarts"]) == (rows["talker"]["pid"], 0)
 
@@ -145,7 +148,7 @@ def test_up_recovers_after_the_supervisor_was_killed(here: ProjectFolder) -> Non
     here.swarm("up", "-d")
     supervisor = here.child("supervisor")
     supervisor.signal(signal.SIGKILL)
-    until(lambda: not supervisor.alive())
+    eventually_sync(lambda: not supervisor.alive())
     assert here.json("up", "-d")["status"] == "ready"
     assert here.child("supervisor") != supervisor
     assert answers(here)
@@ -178,7 +181,7 @@ def test_ctrl_c_drains_an_attached_swarm(here: ProjectFolder) -> None:
 def test_ctrl_c_during_the_start_leaves_nothing(here: ProjectFolder) -> None:
     up = here.start("up")
     try:
-        until(lambda: (here.project.home / "postgres").exists())
+        eventually_sync(lambda: (here.project.home / "postgres").exists())
         up.send_signal(signal.SIGINT)
         _, logs = up.communicate(timeout=60)
         assert "Traceback" not in logs
@@ -205,7 +208,7 @@ def test_a_second_up_converges_on_the_edited_file_and_says_what_changed(here: Pr
     assert here.json("up", "-d")["status"] == "ready"
     file.write_text(file.read_text().split("\n[agents.newcomer]")[0])
     assert any("newcomer is no longer in the file" in change for change in here.json("up")["changes"])
-    until(lambda: all(row["name"] != "newcomer" for row in here.json("ps")))
+    eventually_sync(lambda: all(row["name"] != "newcomer" for row in here.json("ps")))
 
 
 def test_two_ups_at_once_make_one_swarm(here: ProjectFolder) -> None:
@@ -232,7 +235,7 @@ def test_on_failure_rollback_takes_all_down_again(here: ProjectFolder) -> None:
     file.write_text(file.read_text().replace("[swarm]", '[swarm]\non_failure = "rollback"', 1))
     done = here.run("up", "-d")
     assert done.returncode == 1 and "its battery is empty" in done.stderr
-    until(lambda: here.living() == [])
+    eventually_sync(lambda: here.living() == [])
 
 
 def test_all_errors_are_said_before_anything_starts(here: ProjectFolder) -> None:

@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from ast import literal_eval
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -18,21 +17,15 @@ import pytest
 
 from deploy.processes import ProcessId, find_strays
 from deploy.zygote import Exited, Zygote, ZygoteFailed
+from swarm.testing import eventually
 
 ENTRIES = "tests.integration.zygote_entries"
 ROOT = Path(__file__).parents[2]
 
 
-async def until(condition: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.01)
-
-
 class Exits(list[Exited]):
     async def of(self, name: str) -> Exited:
-        await until(lambda: any(exit.name == name for exit in self), f"the end of {name}")
+        await eventually(lambda: any(exit.name == name for exit in self), what=f"the end of {name}")
         return next(exit for exit in self if exit.name == name)
 
 
@@ -72,7 +65,7 @@ async def test_exit_codes_signals_and_use_of_children_are_told(tmp_path: Path) -
         assert (await exits.of("missing")).code == 1
         assert "AttributeError" in (tmp_path / "missing.log").read_text()
         await fork(zygote, tmp_path, "sleeps")
-        await until((tmp_path / "sleeps").exists, "the child runs")
+        await eventually((tmp_path / "sleeps").exists, what="the child runs")
         assert len(zygote.living) == 1
         zygote.signal(next(iter(zygote.living)), signal.SIGKILL)
         assert (await exits.of("sleeps")).signal == signal.SIGKILL
@@ -102,7 +95,7 @@ async def test_stop_drains_the_polite_and_kills_the_deaf_after_the_grace(tmp_pat
     async with warm(tmp_path, grace=1.0) as (zygote, exits):
         for name in ("drains", "deaf"):
             await fork(zygote, tmp_path, name)
-            await until((tmp_path / name).exists, f"{name} runs")
+            await eventually((tmp_path / name).exists, what=f"{name} runs")
     assert {exit.name: (exit.code, exit.signal) for exit in exits} == {"drains": (0, 0), "deaf": (0, 9)}
     with pytest.raises(ZygoteFailed, match="start another"):
         await fork(zygote, tmp_path, "returns", b"0")
@@ -113,7 +106,7 @@ async def test_what_a_child_had_started_does_not_outlive_it(tmp_path: Path) -> N
     async with warm(tmp_path) as (zygote, exits):
         await fork(zygote, tmp_path, "has_children")
         file = tmp_path / "has_children"
-        await until(file.exists, "it has children")
+        await eventually(file.exists, what="it has children")
         kin = [ProcessId.of(int(pid)) for pid in file.read_text().split()]
         assert len(kin) == 2 and all(kin)
         zygote.signal(next(iter(zygote.living)), signal.SIGKILL)
@@ -127,7 +120,7 @@ async def test_a_warm_parent_killed_by_the_kernel_takes_every_child_with_it(tmp_
     zygote = await Zygote.start(preload=[ENTRIES], on_exit=exits.append, log_file=tmp_path / "zygote.log")
     for name in ("drains", "deaf", "has_children"):
         await fork(zygote, tmp_path, name)
-        await until((tmp_path / name).exists, f"{name} runs")
+        await eventually((tmp_path / name).exists, what=f"{name} runs")
     assert len(find_strays(zygote.mark)) == 6
     children = [ProcessId.of(pid) for pid in zygote.living]
     os.kill(zygote.pid, signal.SIGKILL)
@@ -152,7 +145,7 @@ async def test_nothing_is_left_of_a_node_that_dies(tmp_path: Path, number: int) 
     node = subprocess.Popen([sys.executable, "-m", ENTRIES, str(folder)], cwd=ROOT)
     try:
         for name in ("pids", "drains", "deaf", "has_children"):
-            await until((folder / name).exists, name)
+            await eventually((folder / name).exists, what=name)
         strays = find_strays(mark)
         assert len(strays) == 6  # the parent, three children, two of theirs
     finally:
@@ -181,9 +174,9 @@ async def test_a_signal_right_after_the_fork_reaches_only_that_child(tmp_path: P
     """A child had its parent's handlers for a moment, and a SIGTERM then ended all its siblings."""
     async with warm(tmp_path) as (zygote, exits):
         await fork(zygote, tmp_path, "drains")
-        await until((tmp_path / "drains").exists, "the sibling runs")
+        await eventually((tmp_path / "drains").exists, what="the sibling runs")
         for _ in range(30):
             zygote.signal(await fork(zygote, tmp_path, "sleeps"), signal.SIGTERM)
-        await until(lambda: len(exits) == 30, "all thirty have ended")
+        await eventually(lambda: len(exits) == 30, what="all thirty have ended")
         assert {(exit.name, exit.signal) for exit in exits} == {("sleeps", signal.SIGTERM)}
         assert len(zygote.living) == 1

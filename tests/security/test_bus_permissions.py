@@ -21,7 +21,8 @@ from bus.credentials import Authority, Credentials
 from bus.errors import Disconnected, Refused
 from bus.jwt import Key, read_claims, sign_claims
 from bus.permissions import Role
-from tests.servers import NatsServer, until
+from swarm.testing import eventually
+from tests.servers import NatsServer
 
 
 class Raw:
@@ -129,10 +130,10 @@ async def test_an_agent_publishes_nowhere_but_under_its_own_name(swarm: Swarm, s
     arrived += [await other.listen(pattern) for pattern in ("t.down.other.>", "_INBOX.other.>", "t.all")]
     arrived += [await agent.listen(pattern) for pattern in ("t.down.agent.>", "_INBOX.agent.>")]
     await agent.client.publish(subject, b"forged")
-    await until(lambda: agent.errors)
+    await eventually(lambda: agent.errors)
     assert f'permissions violation for publish to "{subject.lower()}"' in agent.errors[0]
     await agent.client.publish("t.up.agent.tell", b"mine")
-    await until(lambda: arrived[0])
+    await eventually(lambda: arrived[0])
     await other.settle()
     assert [message.data for got in arrived for message in got] == [b"mine"]
 
@@ -163,7 +164,7 @@ FOREIGN_PATTERNS = [
 async def test_an_agent_hears_nothing_but_its_own(swarm: Swarm, pattern: str) -> None:
     agent, coordinator = await swarm.raw("agent", "agent"), await swarm.raw("coordinator", "coordinator")
     stolen = await agent.listen(pattern)
-    await until(lambda: agent.errors)
+    await eventually(lambda: agent.errors)
     assert f'permissions violation for subscription to "{pattern.lower()}"' in agent.errors[0]
     own = await agent.listen("t.down.agent.>")
     other = await swarm.raw("agent", "other")
@@ -171,7 +172,7 @@ async def test_an_agent_hears_nothing_but_its_own(swarm: Swarm, pattern: str) ->
     for subject in ("t.down.other.1", "_INBOX.other.1", "_INBOX.operator-x.1", "t.all", "t.node.agent.down"):
         await coordinator.client.publish(subject, b"secret")
     await coordinator.client.publish("t.down.agent.1", b"yours")
-    await until(lambda: own)
+    await eventually(lambda: own)
     await agent.settle()
     assert not stolen
 
@@ -181,12 +182,12 @@ async def test_an_agent_answers_the_reply_address_of_a_message_it_received_and_n
     coordinator = await swarm.raw("coordinator", "coordinator")
     mine, inbox = await agent.listen("t.down.agent.>"), await other.listen("_INBOX.other.>")
     await coordinator.client.publish("t.down.agent.1", b"question", reply="_INBOX.other.7")
-    await until(lambda: mine)
+    await eventually(lambda: mine)
     for number in range(200):  # a stream of chunks is many answers
         await agent.client.publish("_INBOX.other.7", str(number).encode())
-    await until(lambda: len(inbox) == 200)
+    await eventually(lambda: len(inbox) == 200)
     await agent.client.publish("_INBOX.other.8", b"unasked")
-    await until(lambda: agent.errors)
+    await eventually(lambda: agent.errors)
     await other.settle()
     assert len(inbox) == 200
 
@@ -196,9 +197,9 @@ async def test_a_wildcard_as_reply_address_opens_no_inbox(swarm: Swarm) -> None:
     coordinator = await swarm.raw("coordinator", "coordinator")
     mine, inbox = await agent.listen("t.down.agent.>"), await other.listen("_INBOX.other.>")
     await coordinator.client.publish("t.down.agent.1", b"question", reply="_INBOX.other.>")
-    await until(lambda: mine)
+    await eventually(lambda: mine)
     await agent.client.publish("_INBOX.other.9", b"unasked")
-    await until(lambda: agent.errors)
+    await eventually(lambda: agent.errors)
     await other.settle()
     assert not inbox
 
@@ -216,13 +217,13 @@ async def test_operators_and_nodes_have_their_own_door_only(swarm: Swarm) -> Non
     ):
         await operator.client.publish(subject, b"forged")
         await node.client.publish(subject, b"forged")
-    await until(lambda: len(operator.errors) == len(node.errors) == 5)
+    await eventually(lambda: len(operator.errors) == len(node.errors) == 5)
     for pattern in ("t.up.>", "t.ctl.>", "_INBOX.agent.>", "t.down.>", "t.node.node-b.down"):
         await operator.listen(pattern)
         await node.listen(pattern)
-    await until(lambda: len(operator.errors) == len(node.errors) == 10)
+    await eventually(lambda: len(operator.errors) == len(node.errors) == 10)
     await operator.client.publish("t.ctl.operator-x.stop", b"mine")
-    await until(lambda: ctl)
+    await eventually(lambda: ctl)
     assert not up and [message.data for message in ctl] == [b"mine"]
 
 
@@ -232,7 +233,7 @@ async def test_an_agent_minted_while_the_server_runs_connects_and_speaks(swarm: 
     for number in range(5):
         newcomer = await swarm.raw("agent", f"newcomer{number}")
         await newcomer.client.publish(f"t.up.newcomer{number}.hello", b"hi")
-    await until(lambda: len(up) == 5)
+    await eventually(lambda: len(up) == 5)
 
 
 async def test_credentials_outlive_a_restart_of_the_server_with_the_same_keys(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from swarm.agent.breaker import Breaker, BreakerState
-from swarm.testing import VirtualClock
+from swarm.testing import VirtualClock, others_run
 
 OPEN, CLOSED, HALF_OPEN = BreakerState.OPEN, BreakerState.CLOSED, BreakerState.HALF_OPEN
 
@@ -98,7 +98,7 @@ async def test_who_waits_for_an_open_breaker_enters_one_after_the_other() -> Non
         inside.append(1)
         if it.state is HALF_OPEN:
             assert sum(inside) == 1
-            await asyncio.sleep(0)
+            await others_run()
         given.succeeded()
 
     async with asyncio.TaskGroup() as group:

@@ -15,7 +15,8 @@ from bus.errors import BadMessage, Failed, NobodyThere, Refused, TooLate
 from bus.permissions import permissions_of
 from swarm.ids import string_to_uuid
 from swarm.records import OPERATOR
-from tests.coordinator_house import SUBJECTS, House, a_house, plan, tell, until
+from swarm.testing import eventually
+from tests.coordinator_house import SUBJECTS, House, a_house, plan, tell
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ async def test_a_foreign_reply_address_is_not_honoured(house: House) -> None:
     await writer.bus.publish(
         SUBJECTS.up("writer", "ask"), writer.ask_envelope("reader"), reply="_INBOX.scribe.stolen"
     )
-    await until(lambda: coordinator.metrics.foreign_replies == 1)
+    await eventually(lambda: coordinator.metrics.foreign_replies == 1)
     assert await writer.ask("reader") == "pong"  # what came after has been routed, so the first was dropped
     assert len(reader.asked) == 1
 
@@ -118,7 +119,7 @@ async def test_open_askers_hear_at_once_that_the_instance_died(house: House) -> 
     began = time.monotonic()
 
     async def kill() -> None:
-        await until(lambda: reader.asked)
+        await eventually(lambda: reader.asked)
         await reader.die()
         await node.exited("reader", reader.name)
 
@@ -146,7 +147,7 @@ async def test_an_operator_s_own_ask_ends_when_the_instance_dies(house: House) -
     reader.answer = lambda _: None
 
     async def kill() -> None:
-        await until(lambda: reader.asked)
+        await eventually(lambda: reader.asked)
         await reader.die()
         await node.exited("reader", reader.name)
 
@@ -185,7 +186,7 @@ async def test_an_agent_without_a_store_tells_through_the_coordinator(house: Hou
     said = msgspec.structs.replace(said, id=tell("reader", "x").id, deadline=None)
     reply = await writer.bus.request(SUBJECTS.up("writer", "tell"), said, timeout=5)
     assert msgspec.msgpack.decode(reply.body)["recipients"] == ["reader"]
-    await until(lambda: reader.handled == ["ping"])
+    await eventually(lambda: reader.handled == ["ping"])
     unknown = msgspec.structs.replace(said, id=tell("x", "x").id, to="raeder")
     with pytest.raises(Refused, match="did you mean reader"):
         await writer.bus.request(SUBJECTS.up("writer", "tell"), unknown, timeout=5)

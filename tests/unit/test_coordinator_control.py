@@ -10,7 +10,8 @@ import pytest
 from bus.errors import NobodyThere, Refused
 from swarm.protocol import NodeInstance
 from swarm.records import AgentPermissions, Content, TaskOutcome, Turn
-from tests.coordinator_house import House, a_house, plan, until
+from swarm.testing import eventually
+from tests.coordinator_house import House, a_house, plan
 
 ROW = {
     "name", "agent_id", "instance", "status", "node", "pid", "inbox", "in_flight", "restarts", "rss_mb",
@@ -45,7 +46,7 @@ async def test_ps_shows_what_only_the_node_knows(house: House) -> None:
     await house.coordinator()
     node = await house.node("node-1")
     node.obeys = False
-    await until(lambda: node.assignments)
+    await eventually(lambda: node.assignments)
     node.instances = (
         NodeInstance(agent="reader", slot=1, instance="r1", pid=5, status="starting"),
         NodeInstance(
@@ -79,7 +80,7 @@ async def test_a_task_is_delegated_waited_for_and_shown(house: House) -> None:
     reader = await house.instance("reader", hands_on="hold")
 
     async def work() -> None:
-        await until(lambda: reader.in_hand)
+        await eventually(lambda: reader.in_hand)
         [(delivery, envelope)] = reader.in_hand.items()
         outcome = TaskOutcome(task=envelope.id, state="completed", result=Content(text="done"))
         await reader.store.commit(Turn(delivery=delivery, attempt=envelope.attempt, outcome=outcome))
@@ -111,7 +112,7 @@ async def test_placement_converges_on_what_is_wanted(house: House) -> None:
     await house.coordinator()
     node = await house.node("node-1")
     everything = {("surveyor", 1), ("reader", 1), ("reader", 2)}
-    await until(lambda: node.slots == everything)
+    await eventually(lambda: node.slots == everything)
     number = len(node.assignments)
     await house.command("converge")
     await node.say("beat", node.state())
@@ -119,40 +120,40 @@ async def test_placement_converges_on_what_is_wanted(house: House) -> None:
     assert len(node.assignments) == number, "what agrees is not sent again"
     await house.provision(plan("surveyor"))
     await house.command("converge")
-    await until(lambda: node.slots == {("surveyor", 1)})
+    await eventually(lambda: node.slots == {("surveyor", 1)})
 
 
 async def test_an_assignment_that_was_lost_is_sent_again(house: House) -> None:
     await house.coordinator()
     node = await house.node("node-1")
     node.obeys = False
-    await until(lambda: len(node.assignments) >= 3)
+    await eventually(lambda: len(node.assignments) >= 3)
     node.obeys = True
-    await until(lambda: len(node.instances) == 3)
+    await eventually(lambda: len(node.instances) == 3)
 
 
 async def test_two_nodes_share_and_one_takes_over_from_the_other(house: House) -> None:
     await house.coordinator()
     one, two = await house.node("node-1"), await house.node("node-2")
-    await until(lambda: len(one.slots) + len(two.slots) == 3)
+    await eventually(lambda: len(one.slots) + len(two.slots) == 3)
     assert one.slots.isdisjoint(two.slots) and one.slots and two.slots
     two.beating = False
-    await until(lambda: len(one.slots) == 3)
+    await eventually(lambda: len(one.slots) == 3)
     two.beating = True  # it comes back with what it ran: that is not wanted there any more
-    await until(lambda: two.slots == set() and two.instances == ())
+    await eventually(lambda: two.slots == set() and two.instances == ())
     assert len(one.slots) == 3
 
 
 async def test_a_new_coordinator_leaves_everything_where_it_runs(house: House) -> None:
     first = await house.coordinator()
     one, two = await house.node("node-1"), await house.node("node-2")
-    await until(lambda: len(one.slots) + len(two.slots) == 3)
+    await eventually(lambda: len(one.slots) + len(two.slots) == 3)
     before = (one.slots, two.slots)
     await house.command("restart", agent="surveyor", timeout=0.01)
-    await until(lambda: any(row.generation == 1 for node in (one, two) for row in node.instances))
+    await eventually(lambda: any(row.generation == 1 for node in (one, two) for row in node.instances))
     await house.kill(first)
     second = await house.coordinator()
-    await until(lambda: second.metrics.assignments >= 2)
+    await eventually(lambda: second.metrics.assignments >= 2)
     assert (one.slots, two.slots) == before
     generations = {p.agent: p.generation for node in (one, two) for p in node.assignments[-1].placements}
     assert generations["surveyor"] == 1, "nothing is restarted by a takeover"
@@ -162,10 +163,10 @@ async def test_stop_drains_and_start_waits_until_all_are_ready(house: House) -> 
     await house.coordinator()
     node = await house.node("node-1")
     readers = [await house.instance("reader"), await house.instance("reader")]
-    await until(lambda: len(node.slots) == 3)
+    await eventually(lambda: len(node.slots) == 3)
 
     async def obey() -> None:
-        await until(lambda: node.slots == {("surveyor", 1)})
+        await eventually(lambda: node.slots == {("surveyor", 1)})
         for reader in readers:
             await reader.goodbye()
 
@@ -177,7 +178,7 @@ async def test_stop_drains_and_start_waits_until_all_are_ready(house: House) -> 
     assert (row["status"], row["reason"]) == ("absent", "stopped")
 
     async def rise() -> None:
-        await until(lambda: len(node.slots) == 3)
+        await eventually(lambda: len(node.slots) == 3)
         await house.instance("reader")
         await house.instance("reader")
 

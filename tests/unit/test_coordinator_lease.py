@@ -17,7 +17,8 @@ from coordinator.settings import CoordinatorSettings, load_settings
 from swarm.errors import ConfigError
 from swarm.ledger import LeaseLost
 from swarm.protocol import Beat, Hello
-from tests.coordinator_house import FAST, House, a_house, plan, tell, until
+from swarm.testing import eventually
+from tests.coordinator_house import FAST, House, a_house, plan, tell
 
 
 @pytest.fixture
@@ -32,10 +33,10 @@ async def test_the_second_coordinator_stands_by_and_takes_over(house: House) -> 
     second = await house.coordinator(wait=False)
     assert first.active
     await house.kill(first)
-    await until(lambda: second.active, seconds=FAST.lease_seconds + FAST.standby_seconds + 1)
+    await eventually(lambda: second.active, seconds=FAST.lease_seconds + FAST.standby_seconds + 1)
     reader = await house.instance("reader")
     await house.command("tell", agent="reader", text="hello")
-    await until(lambda: reader.handled == ["hello"])
+    await eventually(lambda: reader.handled == ["hello"])
 
 
 def test_by_its_defaults_a_takeover_routes_within_five_seconds() -> None:
@@ -60,19 +61,19 @@ async def test_a_coordinator_that_lost_its_lease_writes_nothing_and_stands_by(ho
     ):
         with pytest.raises(LeaseLost):
             await write
-    await until(lambda: not paused.active and paused.metrics.leases_lost == 1)
+    await eventually(lambda: not paused.active and paused.metrics.leases_lost == 1)
     assert (await usurper.waiting(), reader.seen) == ({}, [])
     await usurper.release_lease("usurper")
-    await until(lambda: paused.active)
+    await eventually(lambda: paused.active)
     assert paused.term is not None and paused.term.epoch == 3
 
 
 async def test_while_the_store_is_away_the_lease_is_given_up_by_the_own_clock(house: House) -> None:
     coordinator = await house.coordinator()
     house.database.down = True
-    await until(lambda: not coordinator.active)
+    await eventually(lambda: not coordinator.active)
     house.database.down = False
-    await until(lambda: coordinator.active)
+    await eventually(lambda: coordinator.active)
 
 
 async def test_without_the_bus_nobody_takes_the_lease(house: House) -> None:
@@ -83,7 +84,7 @@ async def test_without_the_bus_nobody_takes_the_lease(house: House) -> None:
     await asyncio.sleep(FAST.standby_seconds * 3)
     assert await other.take_lease("other", 0.1) == 1 and not coordinator.active
     house.broker.heal("coordinator")
-    await until(lambda: coordinator.active)
+    await eventually(lambda: coordinator.active)
 
 
 async def test_the_end_of_the_bus_ends_the_process(house: House) -> None:
@@ -91,7 +92,7 @@ async def test_the_end_of_the_bus_ends_the_process(house: House) -> None:
     coordinator = Coordinator(bus, house.ledger(), FAST)
 
     async def end_the_bus() -> None:
-        await until(lambda: coordinator.active)
+        await eventually(lambda: coordinator.active)
         await bus.close()
 
     with pytest.raises(ExceptionGroup) as ended:
@@ -114,7 +115,7 @@ async def test_a_lease_is_kept_while_one_renewal_fails() -> None:
             await asyncio.sleep(FAST.renew_seconds * 1.5)
             house.database.down = False
             before = house.database.lease_until
-            await until(lambda: house.database.lease_until > before)
+            await eventually(lambda: house.database.lease_until > before)
             assert not keeping.done()
             keeping.cancel()
 

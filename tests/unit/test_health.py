@@ -15,7 +15,7 @@ from swarm.agent.runtime import AgentRuntime
 from swarm.components import Action, Message, Provider, Service, ServiceStatus
 from swarm.errors import StoreDown
 from swarm.plugin import Plugin
-from swarm.testing import VirtualClock, agent, eventually, say
+from swarm.testing import VirtualClock, agent, eventually, others_run, say
 
 
 class Clock(Service):
@@ -156,7 +156,7 @@ async def test_run_ids_of_concurrent_turns_never_mix() -> None:
         seen.setdefault(text, set()).add(turn.run_id)
 
     async def deeper(text: str) -> None:
-        await asyncio.sleep(0)
+        await others_run()
         look(text)
 
     async def act(message: Message) -> str:

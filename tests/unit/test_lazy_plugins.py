@@ -18,7 +18,7 @@ from swarm.agent.runtime import AgentRuntime
 from swarm.components import Action
 from swarm.errors import PluginError
 from swarm.plugin import Plugin
-from swarm.testing import ScriptedModel, agent, say, started_agent
+from swarm.testing import ScriptedModel, agent, others_run, say, started_agent
 
 WEATHER = """
 from pathlib import Path
@@ -119,7 +119,7 @@ async def test_g2_concurrent_loads_of_one_plugin_load_it_once_and_its_dependenci
     def traced(name: str, *needs: str) -> Plugin:
         async def init(config: Any, runtime: Any) -> None:
             trace.append(f"{name} begins")
-            await asyncio.sleep(0)
+            await others_run()
             trace.append(f"{name} ends")
 
         return Plugin(name, dependencies=needs, init=init)

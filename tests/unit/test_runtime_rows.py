@@ -19,7 +19,7 @@ from swarm.components import Action, Evaluator, Provider, Service, ServiceStatus
 from swarm.errors import ModelError, PluginError, UsageError
 from swarm.ids import string_to_uuid
 from swarm.plugin import ModelHandler, Plugin
-from swarm.testing import agent, eventually, say, started_agent
+from swarm.testing import agent, eventually, others_run, say, started_agent
 
 ADA = {"name": "Ada", "bio": "x"}
 
@@ -123,7 +123,7 @@ async def test_b11_listeners_may_be_async_leave_and_fail_alone() -> None:
     heard: list[Any] = []
 
     async def slow(fields: dict[str, Any]) -> None:
-        await asyncio.sleep(0)
+        await others_run()
         heard.append(fields["message"])
 
     def bad(fields: dict[str, Any]) -> None:
@@ -263,8 +263,7 @@ async def test_p5_p8_p9_plugins_begin_and_end_one_after_the_other() -> None:
 
         async def begins(what: str) -> None:
             trace.append(f"{name}.{what}")
-            for _ in range(waits):
-                await asyncio.sleep(0)
+            await others_run(waits)
             trace.append(f"{name}.{what} ended")
 
         @one.hook

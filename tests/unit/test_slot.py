@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from deploy.restarts import RestartBudget
 from deploy.slot import Slot
 from deploy.zygote import Exited
 from swarm.protocol import Placement
+from swarm.testing import eventually, others_run
 
 READER = Placement(agent="reader", agent_id="id", slot=1, source="agents/reader")
 
@@ -57,24 +58,18 @@ async def running(processes: Processes, tmp_path: Path, drain: float = 5.0) -> A
     slot = Slot(READER, tmp_path / "reader-1.log", processes, drain, RestartBudget(first_wait=0.001))
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(slot.run())
-        await until(lambda: slot.status == "running")
+        await eventually(lambda: slot.status == "running")
         yield slot
         processes.obey = frozenset({signal.SIGTERM, signal.SIGKILL})
         slot.want(None)
         await asyncio.wait_for(task, 5)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
-
-
 async def test_a_crashed_instance_is_started_again_under_a_new_name(tmp_path: Path) -> None:
     processes = Processes()
     async with running(processes, tmp_path) as slot:
         processes.end(killed=signal.SIGKILL)
-        await until(lambda: len(processes.started) == 2 and slot.status == "running")
+        await eventually(lambda: len(processes.started) == 2 and slot.status == "running")
         assert processes.crashed == [True]
         assert processes.started[0][0] != processes.started[1][0]
         assert slot.snapshot().restarts == 1
@@ -86,13 +81,14 @@ async def test_five_crashes_quarantine_it_with_the_last_line_of_its_log(tmp_path
     async with running(processes, tmp_path) as slot:
         (tmp_path / "reader-1.log").write_text("starting\nRuntimeError: no battery\n")
         for number in range(1, 6):
-            await until(lambda number=number: len(processes.started) == number and slot.status == "running")
+            await eventually(
+                lambda number=number: len(processes.started) == number and slot.status == "running"
+            )
             processes.end(code=1)
-            await until(lambda: slot.status != "running")
-        await until(lambda: slot.status == "quarantined")
+        await eventually(lambda: slot.status == "quarantined")
         assert slot.snapshot().reason == "exit code 1: RuntimeError: no battery"
         slot.want(Placement(agent="reader", agent_id="id", slot=1, source="agents/reader", generation=1))
-        await until(lambda: slot.status == "running")
+        await eventually(lambda: slot.status == "running")
         assert slot.snapshot().restarts == 0
 
 
@@ -100,7 +96,7 @@ async def test_bad_configuration_is_not_tried_again(tmp_path: Path) -> None:
     processes = Processes()
     async with running(processes, tmp_path) as slot:
         processes.end(code=78)
-        await until(lambda: slot.status == "quarantined")
+        await eventually(lambda: slot.status == "quarantined")
         assert len(processes.started) == 1 and "bad configuration" in slot.reason
 
 
@@ -108,10 +104,11 @@ async def test_a_dependency_that_is_down_is_no_crash(tmp_path: Path) -> None:
     processes = Processes()
     async with running(processes, tmp_path) as slot:
         for number in range(1, 8):
-            await until(lambda number=number: len(processes.started) == number and slot.status == "running")
+            await eventually(
+                lambda number=number: len(processes.started) == number and slot.status == "running"
+            )
             processes.end(code=69)
-            await until(lambda: slot.status != "running")
-        await until(lambda: slot.status == "running")
+        await eventually(lambda: len(processes.started) == 8 and slot.status == "running")
         assert not any(processes.crashed)
 
 
@@ -119,7 +116,7 @@ async def test_a_new_generation_drains_the_old_instance_first(tmp_path: Path) ->
     processes = Processes()
     async with running(processes, tmp_path) as slot:
         slot.want(Placement(agent="reader", agent_id="id", slot=1, source="agents/reader", generation=3))
-        await until(lambda: len(processes.started) == 2)
+        await eventually(lambda: len(processes.started) == 2)
         assert processes.signals == [signal.SIGTERM]
         assert [generation for _, generation in processes.started] == [0, 3]
         assert processes.crashed == [False]
@@ -129,7 +126,7 @@ async def test_the_same_wish_again_changes_nothing(tmp_path: Path) -> None:
     processes = Processes()
     async with running(processes, tmp_path) as slot:
         slot.want(Placement(agent="reader", agent_id="id", slot=1, source="agents/elsewhere"))
-        await asyncio.sleep(0)
+        await others_run()
         assert slot.status == "running" and processes.signals == []
 
 
@@ -137,18 +134,18 @@ async def test_a_drain_asks_twice_and_then_kills_and_hurrying_skips_the_waiting(
     processes = Processes(obey=frozenset({signal.SIGKILL}))
     async with running(processes, tmp_path, drain=1000.0) as slot:
         slot.want(None)
-        await until(lambda: processes.signals == [signal.SIGTERM])
+        await eventually(lambda: processes.signals == [signal.SIGTERM])
         slot.hurry()
-        await until(lambda: processes.signals == [signal.SIGTERM, signal.SIGTERM])
+        await eventually(lambda: processes.signals == [signal.SIGTERM, signal.SIGTERM])
         slot.hurry()
-        await until(lambda: processes.signals == [signal.SIGTERM, signal.SIGTERM, signal.SIGKILL])
+        await eventually(lambda: processes.signals == [signal.SIGTERM, signal.SIGTERM, signal.SIGKILL])
 
 
 async def test_wanted_again_while_it_drains_it_starts_anew_afterwards(tmp_path: Path) -> None:
     processes = Processes(obey=frozenset())
     async with running(processes, tmp_path) as slot:
         slot.want(None)
-        await until(lambda: slot.status == "draining")
+        await eventually(lambda: slot.status == "draining")
         slot.want(READER)
         processes.end(code=0)
-        await until(lambda: len(processes.started) == 2 and slot.status == "running")
+        await eventually(lambda: len(processes.started) == 2 and slot.status == "running")

@@ -12,7 +12,7 @@ from swarm.agent.models.types import TextReply, TextRequest, Usage
 from swarm.agent.spending import MOST_MODELS, Spending
 from swarm.components import Action, Message, Provider
 from swarm.plugin import ModelHandler, Plugin
-from swarm.testing import agent, say
+from swarm.testing import agent, others_run, say
 
 
 def looker(seen: list[Any]) -> Action:
@@ -76,7 +76,7 @@ async def test_d15_concurrent_messages_each_see_the_state_composed_for_them() ->
     seen: dict[str, str] = {}
 
     async def told(message: Message) -> str:
-        await asyncio.sleep(0)
+        await others_run()
         return f"about {message.text}"
 
     async def look(state: Any, message: Message) -> None:
@@ -91,7 +91,7 @@ async def test_d15_concurrent_messages_each_see_the_state_composed_for_them() ->
 
 def spender(tokens: int) -> Plugin:
     async def text(request: TextRequest) -> TextReply:
-        await asyncio.sleep(0)
+        await others_run()
         return TextReply("said", Usage(tokens, 10), "dear-1")
 
     return Plugin("spender", models=[ModelHandler("text_large", text, "dear", 10)])

@@ -15,7 +15,7 @@ from swarm.errors import StoreError
 from swarm.pieces import Piece, PieceReader
 from swarm.plugin import Plugin
 from swarm.records import Content, Turn
-from swarm.testing import agent, say
+from swarm.testing import agent, others_run, say
 
 
 def chunk(text: str, run: str, seq: int, *, final: bool = False) -> Content:
@@ -26,7 +26,7 @@ def collect() -> tuple[list[Content], Pieces]:
     said: list[Content] = []
 
     async def hear(content: Content) -> None:
-        await asyncio.sleep(0)  # a slow wire must not turn the order
+        await others_run()  # a slow wire must not turn the order
         said.append(content)
 
     return said, Pieces("m", "run", hear, Events())

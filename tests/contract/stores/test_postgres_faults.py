@@ -17,6 +17,7 @@ from swarm.errors import StoreDown, StoreError, Unknown
 from swarm.ids import string_to_uuid
 from swarm.records import Committed, Turn
 from swarm.stores.postgres import PostgresLedger, PostgresStore, agent_url, role_name
+from swarm.testing import eventually, others_run
 from tests.contract.store_fixtures import PostgresWorld, administrator, memory, message
 
 
@@ -84,9 +85,7 @@ async def test_a_connection_cut_after_the_commit_commits_once(postgres_world: Po
         await store.commit(Turn(delivery=None))  # the connection is open and the statement prepared
         proxy.swallow = True
         writing = asyncio.create_task(store.commit(turn))
-        async with asyncio.timeout(10):
-            while not proxy.cut:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: proxy.cut)
         proxy.swallow = False
         assert (await writing).status in ("duplicate", "committed")
         assert await store.commit(turn) == Committed("duplicate")
@@ -300,7 +299,7 @@ async def test_closing_does_not_wait_for_a_statement_that_hangs(postgres_world: 
         with pytest.raises(Unknown):
             await store.commit(Turn(delivery=got.delivery))
         hanging = asyncio.create_task(store.commit(Turn(delivery=got.delivery)))
-        await asyncio.sleep(0)
+        await others_run()
         began = time.monotonic()
         await store.close()
         assert time.monotonic() - began < 7

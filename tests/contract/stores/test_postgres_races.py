@@ -9,6 +9,7 @@ import pytest
 
 from swarm.ledger import LeaseLost
 from swarm.records import Committed, Turn
+from swarm.testing import others_run
 from tests.contract.store_fixtures import FAMILY, PostgresWorld, administrator, memory, message
 
 
@@ -69,7 +70,7 @@ async def test_order_holds_when_a_room_is_committed_from_many_connections(
     async def commit(number: int) -> None:
         turn = Turn(delivery=got[number].delivery, memories=(memory(str(number)),))
         while (done := await stores[number % 3].commit(turn)).status == "out_of_order":
-            await asyncio.sleep(0)
+            await others_run()
         assert done.status == "committed"
 
     async with asyncio.TaskGroup() as group:
