@@ -1,1 +1,2 @@
 -- Children made at run time.
+select;  -- replaced by the first thing that stands here

@@ -1,1 +1,2 @@
 -- Bounds of inboxes, dead letters, groups.
+select;  -- replaced by the first thing that stands here
