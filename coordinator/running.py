@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bus.errors import NobodyThere
+from bus.errors import NobodyThere, Refused
 from coordinator.directory import Directory
 from coordinator.placement import Placer
 from coordinator.presence import Instance, Presence
@@ -37,8 +37,8 @@ class Running:
 
     # ── seeing ────────────────────────────────────────────────────────────────────────────────────
     def rows(self, waiting: dict[str, int]) -> list[dict[str, Any]]:
-        """`name, agent_id, instance, status, node, pid, inbox, in_flight, restarts, rss_mb, version, reason`:
-        a row for each live instance and each process that a node knows, or one ``absent`` row.
+        """`name, agent_id, instance, status, node, pid, inbox, in_flight, restarts, rss_mb, turns, errors, version,
+        reason`: a row for each live instance and each process that a node knows, or one ``absent`` row.
         `inbox` counts what waits for the agent, whatever its replicas."""
         return [row for record in self._directory for row in self._rows_of(record, waiting)]
 
@@ -72,6 +72,8 @@ class Running:
             in_flight=in_flight if beat is None else max(in_flight, beat.in_flight),
             restarts=0 if said is None else said.restarts,
             rss_mb=0.0 if beat is None else round(beat.rss_mb, 1),
+            turns=0 if beat is None else beat.turns,
+            errors=0 if beat is None else beat.errors,
             version=instance.version or record.version,
         )
 
@@ -89,6 +91,15 @@ class Running:
 
         left = await self._progress.until(look, lambda names: not names, timeout)
         return {"agent": agent, "stopped": not left, "instances": left}
+
+    async def resume(self, agent: str, timeout: float) -> dict[str, Any]:
+        """As `start`, for an agent in quarantine. Raises Refused when it was stopped: that was somebody's will."""
+        if self._directory.named(agent).desired == "stopped":
+            raise Refused(
+                f"{agent} is not quarantined, it was stopped; start it with `swarm start {agent}`.",
+                reason="stopped",
+            )
+        return await self.start(agent, timeout)
 
     async def start(self, agent: str, timeout: float) -> dict[str, Any]:
         """Answers when all replicas are ready, or after `timeout` seconds: `{"agent", "ready", "instances"}`."""
@@ -192,6 +203,8 @@ def _row(
     in_flight: int = 0,
     restarts: int = 0,
     rss_mb: float = 0.0,
+    turns: int = 0,
+    errors: int = 0,
     version: str = "",
     reason: str = "",
 ) -> dict[str, Any]:
@@ -206,6 +219,8 @@ def _row(
         "in_flight": in_flight,
         "restarts": restarts,
         "rss_mb": rss_mb,
+        "turns": turns,
+        "errors": errors,
         "version": version or record.version,
         "reason": reason,
     }

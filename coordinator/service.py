@@ -10,7 +10,7 @@ asks         questions and their end           offline      what waits and expir
 broadcast    announcements and reports         hierarchy    the tree
 delegation   tasks                             placement    which node runs what
 running      ps, stop, start, restart          control      operators' requests
-verbs/       what operators can have done, by room
+verbs/       what operators can have done         diagnosis    how an instance says it is
 """
 
 from __future__ import annotations

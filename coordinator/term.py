@@ -19,6 +19,7 @@ from coordinator.asks import Asks
 from coordinator.broadcast import Broadcast
 from coordinator.control import Control
 from coordinator.delegation import Delegation
+from coordinator.diagnosis import Diagnosis
 from coordinator.directory import Directory
 from coordinator.doors import Doors
 from coordinator.hierarchy import Hierarchy
@@ -85,8 +86,9 @@ class Term:
         broadcast = Broadcast(ledger, router, progress)
         delegation = Delegation(ledger, router, progress)
         running = Running(ledger, directory, presence, router, placer, progress)
+        diagnosis = Diagnosis(bus, subjects, directory, presence)
         looking = Looking(
-            epoch, lease.holder, ledger, directory, presence, router, hierarchy, running, metrics
+            epoch, lease.holder, ledger, directory, presence, router, hierarchy, running, diagnosis, metrics
         )
         self.control = control = Control(
             outbox,

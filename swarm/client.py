@@ -215,6 +215,10 @@ class Swarm:
     async def stats(self) -> dict[str, Any]:
         return await self._call("stats")
 
+    async def diagnose(self, agent: str, *, wait: float = 3.0) -> dict[str, Any]:
+        """How each instance says it is, and which are silent for `wait` seconds (coordinator/diagnosis.py)."""
+        return await self._call("diagnose", QUERY_SECONDS + wait, agent=agent, timeout=wait)
+
     # ── what should be ────────────────────────────────────────────────────────────────────────────
     async def start(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
         """``{"agent", "ready", "instances"}``, when all replicas are ready or `timeout` seconds are over."""
@@ -227,6 +231,10 @@ class Swarm:
     async def restart(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
         """As `start`, with a fresh process for each replica; the old ones drain."""
         return await self._call("restart", QUERY_SECONDS + timeout, agent=agent, timeout=timeout)
+
+    async def resume(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
+        """As `start`, for what is quarantined; an agent that somebody stopped stays stopped (Refused)."""
+        return await self._call("resume", QUERY_SECONDS + timeout, agent=agent, timeout=timeout)
 
     async def converge(self) -> dict[str, Any]:
         """Make what runs agree with the registry, which was provisioned anew."""

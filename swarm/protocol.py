@@ -2,6 +2,7 @@
 
 instance → coordinator   up.<agent>.hello (answered by Welcome) · beat · bell · goodbye
 coordinator → everyone   all: RollCall
+coordinator → instance   down.<agent>.<instance>: RollCall · Probe (answered by a diagnosis)
 node → coordinator       node.<node>.up.hello · beat · exit
 coordinator → node       node.<node>.down: Assignment
 """
@@ -73,6 +74,10 @@ class RollCall(msgspec.Struct, frozen=True, tag="roll_call"):
     epoch: int
 
 
+class Probe(msgspec.Struct, frozen=True, tag="probe"):
+    """How are you? Asked of one instance; its reply's body is the diagnosis (swarm/agent/diagnosis.py)."""
+
+
 class Placement(msgspec.Struct, frozen=True, omit_defaults=True):
     """One instance that a node should run. `slot` is 1 … replicas, and stable. A higher `generation` than
     the running one means: drain it and start anew (that is `swarm restart`)."""
@@ -123,7 +128,7 @@ class Exited(msgspec.Struct, frozen=True, omit_defaults=True, tag="exited"):
 
 InstanceSays = Hello | Beat | Bell | Goodbye
 NodeSays = NodeBeat | Exited
-CoordinatorSays = Welcome | RollCall | Assignment
+CoordinatorSays = Welcome | RollCall | Probe | Assignment
 
 
 class Command(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from coordinator.diagnosis import Diagnosis
 from coordinator.directory import Directory
 from coordinator.hierarchy import Hierarchy
 from coordinator.metrics import Metrics
 from coordinator.presence import Presence
 from coordinator.router import Router
 from coordinator.running import Running
-from coordinator.verbs.verb import Args, NoArgs, Verbs
+from coordinator.verbs.verb import Args, NoArgs, Verbs, Wait
 from swarm.ledger import Ledger
 
 
 class PsArgs(Args):
     all: bool = True
+
+
+class DiagnoseArgs(Args):
+    agent: str
+    timeout: Wait = 3.0
 
 
 class Looking:
@@ -29,6 +35,7 @@ class Looking:
         router: Router,
         hierarchy: Hierarchy,
         running: Running,
+        diagnosis: Diagnosis,
         metrics: Metrics,
     ) -> None:
         self._epoch = epoch
@@ -39,6 +46,7 @@ class Looking:
         self._router = router
         self._hierarchy = hierarchy
         self._running = running
+        self._diagnosis = diagnosis
         self._metrics = metrics
 
     def verbs(self) -> Verbs:
@@ -47,6 +55,7 @@ class Looking:
             "ps": (PsArgs, self.ps),
             "tree": (NoArgs, self.tree),
             "stats": (NoArgs, self.stats),
+            "diagnose": (DiagnoseArgs, self.diagnose),
         }
 
     async def ping(self, args: NoArgs) -> dict[str, Any]:
@@ -75,3 +84,6 @@ class Looking:
             "routing": self._router.stats(),
             "ledger": await self._ledger.stats(),
         }
+
+    async def diagnose(self, args: DiagnoseArgs) -> dict[str, Any]:
+        return await self._diagnosis.of(args.agent, args.timeout)

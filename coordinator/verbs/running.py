@@ -28,6 +28,7 @@ class RunningVerbs:
             "stop": (RunArgs, self.stop),
             "start": (RunArgs, self.start),
             "restart": (RunArgs, self.restart),
+            "resume": (RunArgs, self.resume),
             "converge": (ConvergeArgs, self.converge),
         }
 
@@ -39,6 +40,9 @@ class RunningVerbs:
 
     async def restart(self, args: RunArgs) -> dict[str, Any]:
         return await self._running.restart(self._name(args.agent), args.timeout)
+
+    async def resume(self, args: RunArgs) -> dict[str, Any]:
+        return await self._running.resume(self._name(args.agent), args.timeout)
 
     async def converge(self, args: ConvergeArgs) -> dict[str, Any]:
         return await self._running.converge(args.wait)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from deploy.cli.frame import add_common, positive, with_swarm
 from deploy.cli.output import put_json
+from deploy.cli.streamed import StreamedText
 
 if TYPE_CHECKING:
     from swarm.pieces import Piece
@@ -23,7 +24,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    show = _Json() if args.json else _Text()
+    show = _Json() if args.json else StreamedText()
     reply = with_swarm(
         args,
         lambda swarm: swarm.ask(
@@ -59,31 +60,3 @@ class _Json:
 
     def end(self, text: str) -> None:
         """The reply is printed as it is."""
-
-
-class _Text:
-    """The pieces as they come, and at the end whatever of the answer they had not said."""
-
-    def __init__(self) -> None:
-        self._shown = ""
-
-    def piece(self, piece: Piece) -> None:
-        if piece.restarted:
-            if self._shown:
-                sys.stdout.write("\n")
-            print("swarm: the answer is begun again", file=sys.stderr)
-            self._shown = ""
-        self._shown += piece.text
-        sys.stdout.write(piece.text)
-        sys.stdout.flush()
-
-    def end(self, text: str) -> None:
-        shown = self._shown.strip()
-        if not shown:
-            print(text)
-        elif text.startswith(self._shown):
-            print(text[len(self._shown) :])
-        elif text.strip() == shown:
-            print()
-        else:
-            print(f"\n{text}")

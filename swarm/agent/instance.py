@@ -9,15 +9,19 @@ import asyncio
 import logging
 import signal
 from contextlib import suppress
-from typing import Final
+from typing import Final, cast
 
 from bus.bus import Bus, Incoming
+from bus.envelope import read_body
+from bus.errors import BadMessage
 from bus.subjects import Subjects
 from swarm.agent.bell import BellRope
+from swarm.agent.diagnosis import answer_probe
 from swarm.agent.mailbox import Mailbox
 from swarm.agent.presence import Presence
 from swarm.agent.runtime import AgentRuntime
 from swarm.agent.spec import AgentSpec
+from swarm.protocol import Probe, RollCall
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +82,14 @@ class Instance:
             presence = Presence(spec, bus, subjects, mailbox, self._runtime.metrics)
 
             def receive(incoming: Incoming) -> None:
-                if incoming.envelope.kind == "control":
-                    presence.receive_control(incoming)
-                else:
+                if incoming.envelope.kind != "control":
                     mailbox.receive(incoming)
+                    return
+                match _control(incoming):
+                    case RollCall():
+                        presence.roll_call()
+                    case Probe():
+                        group.create_task(answer_probe(self._runtime, mailbox, bus, incoming))
 
             # Listening comes before hello: the backlog is dispatched at once.
             await bus.subscribe(subjects.down(spec.agent, spec.instance), receive)
@@ -99,6 +107,16 @@ class Instance:
         if not stop.asked:
             return RESTART
         return DRAINED if drained else FORCED
+
+
+def _control(incoming: Incoming) -> RollCall | Probe | None:
+    """What the coordinator says to everyone, or to this instance about itself; None for what is neither."""
+    said = cast("type[RollCall | Probe]", RollCall | Probe)
+    try:
+        return read_body(incoming.envelope, said)
+    except BadMessage as error:
+        log.debug("ignored: %s", error)
+        return None
 
 
 async def _drain(mailbox: Mailbox, stop: Stop, seconds: float) -> bool:

@@ -12,15 +12,15 @@ import logging
 import os
 from typing import Final
 
-from bus.bus import Bus, Incoming
+from bus.bus import Bus
 from bus.envelope import Envelope, pack, read_body
-from bus.errors import BadMessage, BusError
+from bus.errors import BusError
 from bus.subjects import Subjects
 from swarm.agent.mailbox import Mailbox
 from swarm.agent.metrics import Metrics, resident_bytes
 from swarm.agent.spec import AgentSpec
 from swarm.ids import new_id
-from swarm.protocol import BEAT_SECONDS, Beat, Goodbye, Hello, InstanceStatus, RollCall, Welcome
+from swarm.protocol import BEAT_SECONDS, Beat, Goodbye, Hello, InstanceStatus, Welcome
 from swarm.records import COORDINATOR
 
 log = logging.getLogger(__name__)
@@ -42,13 +42,8 @@ class Presence:
         self._beat_seconds = BEAT_SECONDS
         self.status: InstanceStatus = "ready"
 
-    def receive_control(self, incoming: Incoming) -> None:
-        """What the coordinator says to everyone, or to this instance about itself."""
-        try:
-            read_body(incoming.envelope, RollCall)
-        except BadMessage as error:
-            log.debug("ignored: %s", error)
-            return
+    def roll_call(self) -> None:
+        """The coordinator is new, or does not know us."""
         self._called.set()
 
     async def run(self, welcomed: asyncio.Event) -> None:

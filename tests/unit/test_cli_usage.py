@@ -59,7 +59,7 @@ def test_without_a_project_the_advice_is_init(here: ProjectFolder) -> None:
     "words",
     [["ps"], ["tree"], ["ask", "a", "b"], ["tell", "a", "b"], ["announce", "a"], ["delegate", "a", "b"],
      ["message", "show", "x"], ["inbox", "a"], ["task", "ls"], ["stop", "a"], ["start", "a"], ["restart", "a"],
-     ["logs"]],
+     ["resume", "a"], ["chat", "a"], ["top"], ["logs"]],
 )  # fmt: skip
 def test_without_a_swarm_every_command_ends_with_3(
     here: ProjectFolder, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
