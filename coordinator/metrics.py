@@ -18,6 +18,10 @@ class Metrics:
     ended: int = 0
     """Deliveries that expired or died, and notices were written."""
     sweeps: int = 0
+    cleanings: int = 0
+    """Rounds of the cleaner that were finished."""
+    pruned: int = 0
+    """Rows of the ledger that it deleted."""
     asks_routed: int = 0
     asks_refused: int = 0
     asks_failed: int = 0

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from swarm.errors import ConfigError
 from swarm.protocol import BEAT_SECONDS
+from swarm.retention import Retention
 
 SETTINGS_VARIABLE: Final = "SWARM_COORDINATOR_SETTINGS"
 """The environment variable that names the settings file when the command line does not."""
@@ -46,6 +47,9 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     drain_seconds: Seconds = 10.0
     dependency_seconds: Seconds = 30.0
     """How long the first connection to bus and store is tried before the process ends with 69."""
+    clean_seconds: Seconds = 600.0
+    """Between two rounds of the cleaner."""
+    retention: Retention = Retention()
     batch: Annotated[int, Meta(ge=1, le=10_000)] = 256
     """The most deliveries claimed for one agent in one statement."""
 
@@ -54,6 +58,8 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             raise ValueError(f"{self.log_level!r} is no log level; INFO is one")
         if self.renew_seconds >= self.lease_seconds:
             raise ValueError("renew_seconds must be shorter than lease_seconds")
+        if wrong := self.retention.why_not():
+            raise ValueError(" ".join(wrong))
 
     def __repr__(self) -> str:
         return f"CoordinatorSettings({self.swarm})"  # URLs and credentials are secrets

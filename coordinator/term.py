@@ -17,6 +17,7 @@ from bus.errors import BusError
 from bus.subjects import Subjects
 from coordinator.asks import Asks
 from coordinator.broadcast import Broadcast
+from coordinator.cleaner import Cleaner
 from coordinator.control import Control
 from coordinator.delegation import Delegation
 from coordinator.diagnosis import Diagnosis
@@ -78,6 +79,7 @@ class Term:
         self.router = router = Router(ledger, outbox, subjects, directory, presence, settings, metrics)
         self.asks = asks = Asks(outbox, subjects, directory, router, metrics, settings.ask_seconds)
         self.offline = offline = Offline(ledger, router, progress, settings, metrics)
+        self.cleaner = Cleaner(ledger, settings, metrics)
         self.placer = placer = Placer(epoch, outbox, subjects, directory, presence, metrics)
         self.roll = roll = Roll(
             epoch, bus, outbox, subjects, presence, router, asks, placer, progress, metrics
@@ -116,6 +118,7 @@ class Term:
             self.router.settle_all(),
             self._open_placement(),
             self.offline.run(),
+            self.cleaner.run(),
             self.roll.run(),
         ]
         subscriptions: list[Subscription] = []

@@ -174,7 +174,10 @@ class Supervisor:
             "store_url": self._store_url,
             "log_level": config.swarm.log_level,
         }
-        coordinator = common | {"credentials_file": str(self._secret_file("coordinator.creds"))}
+        coordinator = common | {
+            "credentials_file": str(self._secret_file("coordinator.creds")),
+            "retention": config.retention.model_dump(),
+        }
         node = common | {
             "file": str(self._project.file),
             "store_url": without_user(self._store_url),

@@ -18,11 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bus.permissions import role_of_name
 from swarm.errors import ConfigError, near
 from swarm.records import RESERVED_NAMES, AgentPermissions, Balance
+from swarm.retention import Retention
 
 MAX_REPLICAS: Final = 1000
 _SLUG: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _PERMISSIONS: Final = AgentPermissions.__struct_fields__
+_Days = Annotated[float, Field(ge=0, le=36_500)]
 Slug = Annotated[str, Field(pattern=_SLUG)]
 
 
@@ -61,6 +63,21 @@ class LimitsSection(_Section):
     drain_seconds: Annotated[float, Field(gt=0, le=3600)] = 25.0
 
 
+class RetentionSection(_Section):
+    """How many days what is over stays in the ledger; 0 keeps it for ever. What is absent: `swarm.retention`."""
+
+    messages: _Days = Retention().messages
+    announcements: _Days = Retention().announcements
+    notices: _Days = Retention().notices
+    dead: _Days = Retention().dead
+    tasks: _Days = Retention().tasks
+    memories: _Days = Retention().memories
+    memories_of: dict[str, _Days] = {}
+
+    def ages(self) -> Retention:
+        return Retention(**self.model_dump())
+
+
 class PermissionsSection(_Section):
     """Absent rights: a child may not have children, controls nobody, and reads its parent's memory."""
 
@@ -89,6 +106,7 @@ class SwarmConfig(_Section):
     bus: BusSection = BusSection()
     store: StoreSection = StoreSection()
     limits: LimitsSection = LimitsSection()
+    retention: RetentionSection = RetentionSection()
     settings: Annotated[dict[str, Any], Field(repr=False)] = {}
     agents: dict[str, AgentSection] = {}
 
@@ -222,6 +240,10 @@ def _bad_names(agents: Mapping[str, Any]) -> Iterator[str]:
 def _disagreements(config: SwarmConfig) -> Iterator[str]:
     """What is wrong between the agents of a file in which each alone is right."""
     yield from _bad_names(config.agents)
+    yield from config.retention.ages().why_not()
+    for name in config.retention.memories_of:
+        if name not in config.agents:
+            yield f"retention.memories_of.{name}: there is no agent {name!r}{near(name, config.agents)}"
     for name, agent in config.agents.items():
         if agent.parent is None:
             continue

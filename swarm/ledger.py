@@ -26,6 +26,8 @@ from swarm.records import (
     Task,
 )
 
+from swarm.retention import Pruned, PrunePart, Retention
+
 
 class LeaseLost(StoreError):
     """Another coordinator has the lease; this one must stop at once and stand by."""
@@ -103,5 +105,11 @@ class Ledger(Protocol):
     async def inbox(self, agent: str, *, limit: int = 10) -> InboxView:
         """Raises UnknownAgent."""
 
+    async def prune(self, part: PrunePart, retention: Retention, *, after: str = "", most: int = 200) -> Pruned:
+        """Forget a batch of what is over: visit at most so many rows of `part`, from where `after` (the last
+        batch's `next`) says, and delete those whose age `retention` has passed, by the database's clock. What is
+        open, and the conversation or the tree of tasks that it belongs to, stays whole. See `swarm.retention`."""
+
     async def stats(self) -> dict[str, int]:
-        """Deliveries by state and tasks by state: ``{"deliveries.handled": 10, "tasks.completed": 2}``."""
+        """Deliveries by state and tasks by state: ``{"deliveries.handled": 10, "tasks.completed": 2}``; and how
+        many were forgotten since the beginning: ``{"pruned.deliveries.handled": 300}``."""

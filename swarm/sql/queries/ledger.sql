@@ -88,4 +88,9 @@ order by d.seq;
 -- name: stats
 select 'deliveries.' || state as name, count(*) as count from deliveries group by state
 union all
-select 'tasks.' || state, count(*) from tasks group by state;
+select 'tasks.' || state, count(*) from tasks group by state
+union all
+select 'pruned.' || what, count from pruned;
+
+-- name: prune
+select * from prune($1, $2, $3::jsonb, $4, $5);

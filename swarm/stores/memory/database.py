@@ -63,6 +63,8 @@ class MemoryDatabase:
         """By agent id and memory id: the model and its vector at length 1."""
         self.rooms: dict[str, dict[str, tuple[RoomState, int]]] = {}
         """By room, then by agent id: how it takes part, and since when."""
+        self.pruned: dict[str, int] = {}
+        """How many rows were forgotten, by what they were."""
         self.lease_holder: str | None = None
         self.lease_epoch = 0
         self.lease_until = 0
@@ -229,7 +231,9 @@ class MemoryDatabase:
 
     def put_delivery(self, message: MessageRow, recipient: str | None) -> DeliveryRow:
         self._seq += 1
-        row = DeliveryRow(self._seq, message, recipient, "dead" if recipient is None else "accepted")
+        row = DeliveryRow(self._seq, message, recipient)
+        if recipient is None:
+            row.state, row.ended_at = "dead", message.accepted_at
         message.deliveries.append(row)
         self.deliveries[row.seq] = row
         if recipient is not None:
@@ -270,7 +274,7 @@ class MemoryDatabase:
         if not row.open:
             return False
         row.state = "expired" if state == "expired" else "dead"
-        row.reason = reason
+        row.reason, row.ended_at = reason, self.now()
         self.close_delivery(row)
         if row.message.kind == "task":
             self.end_task(self.tasks[row.message.id], task_state, reason)
@@ -346,7 +350,7 @@ class MemoryDatabase:
             f"tasks.{t.state}" for t in self.tasks.values()
         ]:
             counts[key] = counts.get(key, 0) + 1
-        return counts
+        return counts | {f"pruned.{what}": count for what, count in self.pruned.items()}
 
 
 def derived(text: str) -> str:

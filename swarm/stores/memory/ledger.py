@@ -21,9 +21,11 @@ from swarm.records import (
     Receipt,
     Task,
 )
+from swarm.retention import Pruned, PrunePart, Retention
 from swarm.stores.checks import check_id, check_outgoing, check_plans, check_tasks, to_json
 from swarm.stores.memory.database import MemoryDatabase
 from swarm.stores.memory.delegation import delegate
+from swarm.stores.memory.retention import prune
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, MessageRow, delivery_view, ended_value
 from swarm.stores.memory.store import directory
 
@@ -331,6 +333,9 @@ class MemoryLedger:
             oldest_at=waiting[0].message.accepted_at if waiting else None,
             first=tuple(self._view(row.message, [row]) for row in waiting[:limit]),
         )
+
+    async def prune(self, part: PrunePart, retention: Retention, *, after: str = "", most: int = 200) -> Pruned:
+        return prune(self._writing(), part, retention, after, most)
 
     async def stats(self) -> dict[str, int]:
         return dict(self._reading().stats())

@@ -79,6 +79,8 @@ class DeliveryRow:
     crashes: int = 0
     reason: str | None = None
     handled_at: int | None = None
+    ended_at: int | None = None
+    """When it expired or died."""
 
     @property
     def open(self) -> bool:

@@ -6,7 +6,7 @@ there are: an agent reads them at every turn.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -29,6 +29,16 @@ class Shelf:
             self.by_id[memory.id] = memory
             insort(self._all, memory, key=_moment)
             insort(self._rooms.setdefault(memory.room, []), memory, key=_moment)
+
+    def take_before(self, moment: int, most: int) -> list[Memory]:
+        """Remove the oldest that were made before `moment`, at most so many, and return them."""
+        old = self._all[: min(bisect_left(self._all, moment, key=_moment), most)]
+        for memory in old:
+            del self.by_id[memory.id]
+        del self._all[: len(old)]
+        for room in {memory.room for memory in old}:
+            self._rooms[room] = [memory for memory in self._rooms[room] if memory.id in self.by_id]
+        return old
 
     def newest_first(self, room: str | None) -> Iterator[Memory]:
         return reversed(self._all if room is None else self._rooms.get(room, []))

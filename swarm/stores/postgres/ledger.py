@@ -24,6 +24,7 @@ from swarm.records import (
     Receipt,
     Task,
 )
+from swarm.retention import Pruned, PrunePart, Retention
 from swarm.stores.checks import check_id, check_outgoing, check_plans, check_tasks, check_text, to_json
 from swarm.stores.postgres.migrations import load_migrations, migrate
 from swarm.stores.postgres.names import role_name, schema_name
@@ -202,6 +203,11 @@ class PostgresLedger:
             oldest_at=rows[0]["oldest_at"],
             first=tuple(to_message_views(first)),
         )
+
+    async def prune(self, part: PrunePart, retention: Retention, *, after: str = "", most: int = 200) -> Pruned:
+        ages = msgspec.json.encode(retention.milliseconds()).decode()
+        (row,) = await self._write("prune", part, ages, after, most, id="a batch of the cleaner")
+        return Pruned(msgspec.json.decode(row["gone"], type=dict[str, int]), row["next"])
 
     async def stats(self) -> dict[str, int]:
         return {row["name"]: row["count"] for row in await self._connections.read(_SQL["stats"])}
