@@ -141,12 +141,9 @@ def _write_settings(
     config, home = plan.config, project.home / "secrets"
     common = {"swarm": config.swarm.name, "bus_url": bus_url, "log_level": config.swarm.log_level}
     who = authority.mint("coordinator", "coordinator")
-    settings = common | {
-        "store_url": store_url,
-        "credentials": who.to_text(),
-        "retention": config.retention.model_dump(),
-    }
-    write_secret(coordinator / "coordinator.json", json.dumps(settings))
+    settings = common | {"store_url": store_url, "credentials": who.to_text()}
+    ages = {"retention": config.retention.model_dump()}
+    write_secret(coordinator / "coordinator.json", json.dumps(settings | ages))
     for node in nodes:
         creds = home / f"{node}.creds"
         authority.mint("node", node).save(creds)

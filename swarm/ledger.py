@@ -25,7 +25,6 @@ from swarm.records import (
     Receipt,
     Task,
 )
-
 from swarm.retention import Pruned, PrunePart, Retention
 
 
@@ -105,7 +104,9 @@ class Ledger(Protocol):
     async def inbox(self, agent: str, *, limit: int = 10) -> InboxView:
         """Raises UnknownAgent."""
 
-    async def prune(self, part: PrunePart, retention: Retention, *, after: str = "", most: int = 200) -> Pruned:
+    async def prune(
+        self, part: PrunePart, retention: Retention, *, after: str = "", most: int = 200
+    ) -> Pruned:
         """Forget a batch of what is over: visit at most so many rows of `part`, from where `after` (the last
         batch's `next`) says, and delete those whose age `retention` has passed, by the database's clock. What is
         open, and the conversation or the tree of tasks that it belongs to, stays whole. See `swarm.retention`."""

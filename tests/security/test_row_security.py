@@ -40,6 +40,7 @@ TABLES = (
     "memories",
     "embeddings",
     "participants",
+    "pruned",
     "schema_migrations",
 )
 

@@ -138,3 +138,17 @@ def test_an_agents_settings_lie_over_the_swarms_and_are_in_no_repr() -> None:
     assert config.settings_of("reader") == {"OPENAI_MODEL": "small", "OPENAI_API_KEY": "hush-hush"}
     assert config.settings_of("surveyor")["OPENAI_MODEL"] == "large"
     assert "hush-hush" not in repr(config)
+
+
+def test_retention_is_read_and_impossible_ages_are_all_said() -> None:
+    config = parse_config(SURVEY + "\n[retention]\nmessages = 7\nmemories_of = { reader = 90 }\n")
+    ages = config.retention.ages()
+    assert (ages.messages, ages.dead, ages.memories_of) == (7, 180, {"reader": 90})
+    said = errors_of(
+        SURVEY + "\n[retention]\nnotices = 0.001\ndead = 3\nmemories_of = { raeder = 90 }\nmesages = 1\n"
+    )
+    assert "retention.mesages is not a setting; did you mean messages?" in said
+    said = errors_of(SURVEY + "\n[retention]\nnotices = 0.001\ndead = 3\nmemories_of = { raeder = 90 }\n")
+    assert "retention.notices is less than an hour" in said
+    assert "retention.dead is shorter" in said
+    assert "there is no agent 'raeder'; did you mean reader?" in said

@@ -152,13 +152,21 @@ begin
                               and d.state in ('accepted', 'dispatched')))
         into v_ids, v_over from tree;
         continue when not v_over;
-        delete from messages m using unnest(v_ids) as t (id)
-        where m.id in (t.id, derived_uuid('result:' || t.id)) and m.room = 'task:' || t.id;
-        with deleted as (
+        with said as materialized (
+            select m.id, m.sender
+            from unnest(v_ids) as t (id) join messages m on m.id in (t.id, derived_uuid('result:' || t.id))
+            where m.room = 'task:' || t.id
+        ), counted as (
+            select 'deliveries.' || d.state as what
+            from said s join deliveries d on d.message = s.id and d.sender = s.sender
+        ), unsaid as (
+            delete from messages m using said s where m.id = s.id and m.sender = s.sender
+        ), deleted as (
             delete from tasks where id = any (v_ids) returning state
         )
-        select jsonb_object_agg('tasks.' || s.state, s.n + coalesce((gone ->> ('tasks.' || s.state))::bigint, 0))
-        into v_tree from (select state, count(*) as n from deleted group by state) s;
+        select jsonb_object_agg(g.what, g.n + coalesce((gone ->> g.what)::bigint, 0)) into v_tree
+        from (select what, count(*) as n
+              from (select what from counted union all select 'tasks.' || state from deleted) a group by what) g;
         gone := gone || v_tree;
     end loop;
     if v_seen < p_most then

@@ -334,7 +334,9 @@ class MemoryLedger:
             first=tuple(self._view(row.message, [row]) for row in waiting[:limit]),
         )
 
-    async def prune(self, part: PrunePart, retention: Retention, *, after: str = "", most: int = 200) -> Pruned:
+    async def prune(
+        self, part: PrunePart, retention: Retention, *, after: str = "", most: int = 200
+    ) -> Pruned:
         return prune(self._writing(), part, retention, after, most)
 
     async def stats(self) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -114,8 +114,7 @@ def _tasks(database: MemoryDatabase, before: Before, after: str, most: int) -> P
         if root.parent_task is None:
             tree = _tree(root, below)
             if all(_is_done_with(database, task, moment) for task in tree):
-                gone.update(f"tasks.{task.state}" for task in tree)
-                _drop_tasks(database, tree)
+                gone.update(_drop_tasks(database, tree))
     return Pruned(dict(gone), "{}/{}".format(*_place(seen[-1])) if len(seen) == most else "")
 
 
@@ -141,17 +140,20 @@ def _is_done_with(database: MemoryDatabase, task: TaskRow, before: int) -> bool:
 
 def _messages_of(database: MemoryDatabase, task: TaskRow) -> list[MessageRow]:
     """Its own and its result's; whose the result is, is not known beforehand."""
-    senders = [task.parent, task.child, *(row.id for row in database.agents.values() if row.reserved)]
+    senders = {task.parent, task.child, *(row.id for row in database.agents.values() if row.reserved)}
     keys = [(id, sender) for id in (task.id, derived(f"result:{task.id}")) for sender in senders]
     found = [database.messages[key] for key in keys if key in database.messages]
     return [message for message in found if message.room == f"task:{task.id}"]
 
 
-def _drop_tasks(database: MemoryDatabase, tree: Iterable[TaskRow]) -> None:
+def _drop_tasks(database: MemoryDatabase, tree: Iterable[TaskRow]) -> Iterator[str]:
+    """What went, row by row."""
     for task in tree:
         for message in _messages_of(database, task):
+            yield from (f"deliveries.{row.state}" for row in message.deliveries)
             _drop(database, message)
         del database.tasks[task.id]
+        yield f"tasks.{task.state}"
 
 
 # ── memories ──────────────────────────────────────────────────────────────────────────────────────

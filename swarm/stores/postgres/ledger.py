@@ -204,7 +204,9 @@ class PostgresLedger:
             first=tuple(to_message_views(first)),
         )
 
-    async def prune(self, part: PrunePart, retention: Retention, *, after: str = "", most: int = 200) -> Pruned:
+    async def prune(
+        self, part: PrunePart, retention: Retention, *, after: str = "", most: int = 200
+    ) -> Pruned:
         ages = msgspec.json.encode(retention.milliseconds()).decode()
         (row,) = await self._write("prune", part, ages, after, most, id="a batch of the cleaner")
         return Pruned(msgspec.json.decode(row["gone"], type=dict[str, int]), row["next"])
