@@ -11,7 +11,6 @@ broadcast    announcements and reports         hierarchy    the tree
 delegation   tasks                             placement    which node runs what
 running      ps, stop, start, restart          control      operators' requests
 verbs/       what operators can have done         diagnosis    how an instance says it is
-verbs/       what operators can have done, by room
 cleaner      what is over and old
 """
 
