@@ -55,7 +55,7 @@ async def tell_of(runtime: AgentRuntime, envelope: Envelope, failure: CriticalFa
         failure.reason,
         exc_info=failure.error,
     )
-    runtime.metrics.count_given_up()
+    runtime.metrics.count_given_up(envelope.kind)
     await _isolated("the error service", _report(runtime, envelope, failure))
     for address in runtime.recovery.policy.administrators:
         await _isolated(f"telling {address}", _alert(runtime, address, envelope, failure))

@@ -111,7 +111,7 @@ class TurnInHand:
         """What runs inside belongs to this turn: its messages, its memories, its models' cost."""
         token = _current.set(self)
         try:
-            with on_account(self.spent):
+            with on_account(self.spent, self.message.task):
                 yield
         finally:
             _current.reset(token)

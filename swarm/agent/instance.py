@@ -19,6 +19,7 @@ from swarm.agent.bell import BellRope
 from swarm.agent.diagnosis import answer_probe
 from swarm.agent.mailbox import Mailbox
 from swarm.agent.presence import Presence
+from swarm.agent.pushing import pushing
 from swarm.agent.runtime import AgentRuntime
 from swarm.agent.spec import AgentSpec
 from swarm.protocol import Probe, RollCall
@@ -95,6 +96,9 @@ class Instance:
             await bus.subscribe(subjects.down(spec.agent, spec.instance), receive)
             await bus.subscribe(subjects.all, receive)
             owned = [group.create_task(bell.run()), group.create_task(presence.run(self.ready))]
+            push = pushing(self._runtime)
+            if push is not None:
+                owned.append(group.create_task(push.run()))
             await _until_stopped_or_deaf(bus, stop)
             if not stop.asked:
                 log.error("the connection to the bus is closed for good; start me again")
@@ -104,6 +108,8 @@ class Instance:
                 task.cancel()
             await bell.ring()
             await presence.say_goodbye()
+            if push is not None and not stop.hurry.is_set():
+                await push.last()
         if not stop.asked:
             return RESTART
         return DRAINED if drained else FORCED

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from swarm.components import ServiceStatus
+from swarm.metrics.histogram import Histogram
 
 if TYPE_CHECKING:
     from swarm.agent.hand import MessageResult
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from swarm.components import ActionResult
 
 NOBODY: Final = "(no plugin)"
+KINDS: Final = ("ask", "tell", "announce", "task")
+"""Kinds of messages that are counted apart; what a program hands over under another name is ``other``."""
 
 
 @dataclass(slots=True)
@@ -50,30 +53,42 @@ class Metrics:
     errors: int = 0
     given_up: int = 0
     successful_ms: float = 0.0
-    outcomes: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By the kind of the message and what became of it: a `Status`, ``failed`` (handled, and its last action
+    failed) or ``given_up``."""
+    turn_seconds: Histogram = field(default_factory=lambda: Histogram("kind"))
+    action_seconds: Histogram = field(default_factory=lambda: Histogram("action", "plugin"))
+    pushes: int = 0
+    push_failures: int = 0
     actions: Counter[str] = field(default_factory=Counter)
     action_failures: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     """Contained failures by ``kind name``, such as ``provider WEATHER``."""
     plugins: dict[str, PluginPerformance] = field(default_factory=dict)
+    born_at: int = field(default_factory=time.time_ns)
+    """When the counting began, in Unix nanoseconds."""
     _born: float = 0.0
 
     def __post_init__(self) -> None:
         self._born = self.clock()
 
-    def count_turn(self, result: MessageResult) -> None:
+    def count_turn(self, result: MessageResult, kind: str) -> None:
+        kind = kind if kind in KINDS else "other"
+        failed = result.status == "handled" and bool(result.actions) and not result.actions[-1].success
         self.turns += 1
-        self.outcomes[result.status] += 1
+        self.outcomes[kind, "failed" if failed else result.status] += 1
+        self.turn_seconds.observe(result.milliseconds / 1000, kind)
         if result.status not in ("handled", "rejected"):
             return
         self.messages += 1
-        if result.status == "rejected" or (result.actions and not result.actions[-1].success):
+        if failed or result.status == "rejected":
             self.errors += 1
         else:
             self.successful_ms += result.milliseconds
 
-    def count_given_up(self) -> None:
+    def count_given_up(self, kind: str) -> None:
         """A message that never ended well, however often it was tried."""
+        self.outcomes[kind if kind in KINDS else "other", "given_up"] += 1
         self.messages += 1
         self.errors += 1
         self.given_up += 1
@@ -82,6 +97,7 @@ class Metrics:
         self.actions[name] += 1
         if not result.success:
             self.action_failures[name] += 1
+        self.action_seconds.observe(result.execution_time / 1000, name, plugin or NOBODY)
         self.count_call(plugin, result.execution_time, failed=not result.success)
 
     def count_call(self, plugin: str | None, milliseconds: float, *, failed: bool) -> None:
@@ -112,7 +128,8 @@ class Metrics:
 
 
 def report(runtime: AgentRuntime) -> dict[str, Any]:
-    """The source's six (G8), ready for JSON. Times in milliseconds, memory in bytes."""
+    """The source's six (G8), ready for JSON, and ``model_usage``: tokens and cost in all, by model and by task
+    (X5). Times in milliseconds, memory in bytes."""
     metrics = runtime.metrics
     return {
         "messages_processed": metrics.messages,
@@ -125,6 +142,7 @@ def report(runtime: AgentRuntime) -> dict[str, Any]:
             for service in services
         ),
         "plugin_performance": {name: one.as_dict() for name, one in sorted(metrics.plugins.items())},
+        "model_usage": runtime.spending.report(),
     }
 
 

@@ -20,6 +20,7 @@ from bus.buses.nats import connect
 from bus.credentials import Credentials
 from bus.errors import BusError
 from swarm.agent.instance import BAD_CONFIGURATION, DEPENDENCY_DOWN, Instance, Stop
+from swarm.agent.pushing import environment_settings
 from swarm.agent.runtime import AgentRuntime
 from swarm.agent.spec import AgentSpec
 from swarm.character import load_character
@@ -74,7 +75,7 @@ async def _serve(spec: AgentSpec, stop: Stop) -> int:
     runtime = AgentRuntime(
         character,
         adapter=_store(spec),
-        settings=spec.settings,
+        settings={**environment_settings(os.environ), **spec.settings},
         name=spec.agent,
         instance=spec.instance,
         folder=folder,

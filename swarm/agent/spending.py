@@ -1,4 +1,4 @@
-"""What models cost an agent: tokens by turn, and by model over its life (X5).
+"""What models cost an agent: tokens by turn, by task, and by model over its life (X5).
 
 The registry tells of each call in the caller's own context, so concurrent turns never mix. The price of a
 model is the character's setting ``prices``: ``{"MODEL": {"input": 0.15, "output": 0.6}}``, for a million
@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from swarm.agent.models.registry import ModelCall
 
+MOST_TASKS: Final = 100
+"""Tasks whose cost is still known; the oldest is forgotten first."""
 MILLION: Final = 1_000_000
 MOST_MODELS: Final = 100
 """Models counted apart; an endpoint that names a new one in each answer must not fill the memory."""
@@ -57,13 +59,18 @@ class Spent:
         return said
 
 
-_account: ContextVar[Spent | None] = ContextVar("swarm_account", default=None)
+class _Account(NamedTuple):
+    spent: Spent
+    task: str | None
+
+
+_account: ContextVar[_Account | None] = ContextVar("swarm_account", default=None)
 
 
 @contextmanager
-def on_account(spent: Spent) -> Iterator[None]:
-    """Model calls inside, and in tasks begun inside, are added to `spent`."""
-    token = _account.set(spent)
+def on_account(spent: Spent, task: str | None = None) -> Iterator[None]:
+    """Model calls inside, and in tasks begun inside, are added to `spent`, and to the task with this id."""
+    token = _account.set(_Account(spent, task))
     try:
         yield
     finally:
@@ -76,6 +83,8 @@ class Spending:
     def __init__(self, setting: Callable[[str, Any], Any]) -> None:
         self.total = Spent()
         self.by_model: dict[str, Spent] = {}
+        self.by_task: dict[str, Spent] = {}
+        """Over all attempts of a task here, however they ended; the latest MOST_TASKS tasks."""
         self._setting = setting
         self._prices: Mapping[str, Any] | None = None
 
@@ -84,10 +93,21 @@ class Spending:
         name = call.model or call.provider
         if name not in self.by_model and len(self.by_model) >= MOST_MODELS:
             name = "others"
-        accounts = (self.total, self.by_model.setdefault(name, Spent()), _account.get())
+        accounts = [self.total, self.by_model.setdefault(name, Spent())]
+        if (mine := _account.get()) is not None:
+            accounts.append(mine.spent)
+            if mine.task is not None:
+                accounts.append(self._of_task(mine.task))
         for account in accounts:
-            if account is not None:
-                account.add(call, cost)
+            account.add(call, cost)
+
+    def _of_task(self, task: str) -> Spent:
+        """Its account, which becomes the youngest."""
+        spent = self.by_task.pop(task, None) or Spent()
+        self.by_task[task] = spent
+        if len(self.by_task) > MOST_TASKS:
+            del self.by_task[next(iter(self.by_task))]
+        return spent
 
     def price(self, call: ModelCall) -> float:
         """What the call cost, by the model's price or its provider's."""
@@ -102,8 +122,12 @@ class Spending:
         return (spent + made) / MILLION
 
     def report(self) -> dict[str, Any]:
-        """``{calls, input_tokens, …, "models": {name: the same}}``, for metrics."""
-        return {**self.total.report(), "models": {name: one.report() for name, one in self.by_model.items()}}
+        """``{calls, input_tokens, …, "models": {name: the same}, "tasks": {id: the same}}``, for metrics."""
+        return {
+            **self.total.report(),
+            "models": {name: one.report() for name, one in self.by_model.items()},
+            "tasks": {task: one.report() for task, one in self.by_task.items()},
+        }
 
 
 def _number(value: Any) -> float:

@@ -64,7 +64,7 @@ async def take_turn(
             await after(turn)
             evaluate(turn)
     result = turn.result()
-    runtime.metrics.count_turn(result)
+    runtime.metrics.count_turn(result, message.kind)
     log.debug("%s %s in %.1f ms", message.kind, result.status, result.milliseconds)
     await runtime.events.emit(
         "turn:ended",

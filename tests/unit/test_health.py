@@ -47,14 +47,14 @@ def counter() -> Plugin:
     )
 
 
-async def test_the_six_metrics_are_right_and_nothing_else_is_there() -> None:
+async def test_g8_the_six_metrics_are_right_and_beside_them_is_only_what_models_cost() -> None:
     async with agent("Ada", counter()) as runtime:
         good = [await say(runtime, "good") for _ in range(3)]
         await say(runtime, "bad")
         told = json.loads(json.dumps(metrics.report(runtime)))
     assert set(told) == {
         "messages_processed", "average_response_time", "error_rate", "memory_usage", "active_services",
-        "plugin_performance",
+        "plugin_performance", "model_usage",
     }  # fmt: skip
     assert told["messages_processed"] == 4
     assert told["error_rate"] == 0.25
@@ -75,7 +75,7 @@ def test_metrics_of_nothing_are_zero() -> None:
 async def test_a_copy_that_changed_nothing_is_no_message() -> None:
     async with agent("Ada", counter()) as runtime:
         assert (await say(runtime, "good")).status == "handled"
-        runtime.metrics.count_turn(metrics_of_a_duplicate())
+        runtime.metrics.count_turn(metrics_of_a_duplicate(), "tell")
         assert metrics.report(runtime)["messages_processed"] == 1
         assert runtime.metrics.turns == 2
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from swarm.agent.metrics import report
 from swarm.agent.models.registry import ModelCall
 from swarm.agent.models.types import TextReply, TextRequest, Usage
-from swarm.agent.spending import MOST_MODELS, Spending
+from swarm.agent.spending import MOST_MODELS, MOST_TASKS, Spending, Spent, on_account
 from swarm.components import Action, Message, Provider
 from swarm.plugin import ModelHandler, Plugin
+from swarm.records import Content
 from swarm.testing import agent, others_run, say
 
 
@@ -125,7 +127,6 @@ async def test_x5_a_tasks_result_carries_what_it_cost() -> None:
             outcomes.append(task_outcome(turn))
 
         from swarm.agent.turn import STEPS
-        from swarm.records import Content
 
         message = Message(
             id="t1",
@@ -143,6 +144,45 @@ async def test_x5_a_tasks_result_carries_what_it_cost() -> None:
         await keep(turn)
     assert outcomes[0].state == "completed"
     assert outcomes[0].result.metadata["usage"]["input_tokens"] == 500
+
+
+async def test_x5_what_a_task_cost_is_known_also_when_it_failed_over_all_its_attempts() -> None:
+    async def spend(message: Message) -> dict[str, Any]:
+        """Spends, and fails."""
+        await runtime.use_model("text_large", TextRequest(prompt="hi"))
+        return {"success": False, "error": "in vain"}
+
+    async def attempt(task: str, number: int) -> None:
+        await runtime.process_message(
+            Message(
+                id=task,
+                sender="boss",
+                room=f"task:{task}",
+                kind="task",
+                content=Content(text="work"),
+                task=task,
+                attempt=number,
+            )
+        )
+
+    plugin = Plugin("p", actions=[Action("SPEND", spend)])
+    async with agent(PRICED, spender(500), plugin) as runtime:
+        await asyncio.gather(attempt("t1", 1), attempt("t2", 1))
+        await attempt("t1", 2)
+        told = report(runtime)["model_usage"]
+    assert told["calls"] == 3 and told["cost"] == pytest.approx(0.0033)
+    assert {task: one["input_tokens"] for task, one in told["tasks"].items()} == {"t2": 500, "t1": 1000}
+
+
+def test_x5_only_the_latest_tasks_are_kept() -> None:
+    spending = Spending(lambda key, default: {})
+    for number in range(MOST_TASKS + 20):
+        for task in ("old", f"t{number}"):
+            with on_account(Spent(), task):
+                spending.observe(ModelCall("text", "p", "m", Usage(1, 1), 0.1))
+    assert len(spending.by_task) == MOST_TASKS
+    assert spending.by_task["old"].calls == MOST_TASKS + 20, "one that still spends is not forgotten"
+    assert "t0" not in spending.by_task
 
 
 def test_x5_models_are_bounded_in_number_and_strange_prices_cost_nothing() -> None:

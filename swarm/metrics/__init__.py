@@ -1,0 +1,9 @@
+"""Numbers on their way out, whoever counted them: one shape (`family`), and how others want to read it.
+
+    histogram    durations, counted in fixed buckets
+    prometheus   the text that a scraper pulls
+    otlp         the JSON that a collector is sent
+    posting      the sending: one bounded HTTP request
+
+What an agent counts is in `swarm/agent/metrics.py`, what it tells of it in `swarm/agent/families.py`.
+"""
