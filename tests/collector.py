@@ -75,8 +75,8 @@ class Collector:
             self.requests.append(Request(head[0].split()[1], headers, body))
             await self.behave(writer)
             await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # it went away, as it may
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # it went away, as it may, or the test is over
         finally:
             writer.close()
 
