@@ -99,9 +99,9 @@ def _where(spec: AgentSpec) -> tuple[str, Path | None]:
 def _store(spec: AgentSpec) -> Store | None:
     if not spec.store_url:
         return None
-    from swarm.stores.postgres import PostgresStore
+    from swarm.stores.opening import open_store
 
-    return PostgresStore(spec.store_url, spec.swarm, spec.agent, spec.agent_id)
+    return open_store(spec.store_url, swarm=spec.swarm, agent=spec.agent, agent_id=spec.agent_id)
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -113,6 +113,10 @@ class World:
         for opened in self._opened:
             await opened.close()
 
+    async def waiting(self) -> dict[str, int]:
+        """Agent → how many messages wait for it."""
+        return await self.ledger.waiting()
+
     async def claim(self, agent: str, most: int = 100) -> list[Dispatch]:
         return await self.ledger.claim({agent: most})
 
@@ -149,7 +153,9 @@ class PostgresWorld(World):
 
 
 class SqliteWorld(World):
-    """Agents in one file. It has no ledger: what is asked of it here is an AttributeError."""
+    """Agents in one file, each of them alone. It has no ledger: what is asked of it here is an AttributeError,
+    so a test whose promise needs a second agent (recipients, deliveries, tasks) cannot run here by mistake.
+    What a store answers to those calls, alone, is in test_alone.py."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -160,6 +166,9 @@ class SqliteWorld(World):
 
     async def provision(self, *plans: AgentPlan) -> None:
         await self.database.provision(plans)
+
+    async def waiting(self) -> dict[str, int]:
+        return {}  # nobody else is there who could have mail
 
     def _open_store(self, name: str) -> SqliteStore:
         return SqliteStore(self.database, name, string_to_uuid(name))

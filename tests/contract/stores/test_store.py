@@ -8,9 +8,10 @@ from bus.errors import Refused
 from swarm.errors import StoreError, UnknownAgent
 from swarm.ids import new_id, string_to_uuid
 from swarm.records import Committed, Content, Outgoing, Turn
-from tests.contract.store_fixtures import FAMILY, World, memory, message, now, plan
+from tests.contract.store_fixtures import FAMILY, ON_EVERY_STORE, World, memory, message, now, plan
 
 
+@ON_EVERY_STORE
 async def test_a_store_answers_and_closes_twice(world: World) -> None:
     store = world.store("reader")
     await store.init()
@@ -91,6 +92,7 @@ async def test_the_asker_is_not_of_its_role(world: World) -> None:
         await world.store("reader").post([message("role:read")])
 
 
+@ON_EVERY_STORE
 @pytest.mark.parametrize(
     "address", ["raeder", "role:nothing", "parent", "operator", "coordinator", string_to_uuid("nobody")]
 )
@@ -140,6 +142,7 @@ async def test_recipients_are_fixed_when_accepted(world: World) -> None:
     assert "newcomer" in later.recipients
 
 
+@ON_EVERY_STORE
 async def test_an_agent_does_not_write_to_itself(world: World) -> None:
     for own in ("reader", string_to_uuid("reader")):
         with pytest.raises(Refused, match="itself") as caught:
@@ -159,12 +162,14 @@ async def test_an_id_of_another_sender_is_not_taken_away(world: World) -> None:
     ]
 
 
+@ON_EVERY_STORE
 @pytest.mark.parametrize("kind", ["task", "result", "notice"])
 async def test_nobody_sends_the_ledgers_own_kinds(world: World, kind: str) -> None:
     with pytest.raises(StoreError, match="by hand"):
         await world.store("boss").post([message("reader", kind=kind)])
 
 
+@ON_EVERY_STORE
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
@@ -184,7 +189,7 @@ async def test_what_cannot_be_stored_is_refused_with_a_sentence(
         await world.store("boss").post([bad])
     with pytest.raises(StoreError, match=said):
         await world.store("boss").commit(Turn(delivery=None, memories=(memory("x"),), outgoing=(bad,)))
-    assert await world.ledger.waiting() == {}
+    assert await world.waiting() == {}
     assert await world.store("boss").count_memories() == 0
 
 
@@ -343,10 +348,11 @@ async def test_a_stranger_stays_out_of_an_empty_database_of_names(world: World) 
         await world.another_store("who-is-that").init()
 
 
+@ON_EVERY_STORE
 async def test_a_conversation_past_its_hops_is_refused_whoever_sends(world: World) -> None:
     for hops in (33, -1):
         with pytest.raises(Refused, match="look for agents that answer each other"):
             await world.store("boss").post([message("reader", hops=hops)])
         with pytest.raises(Refused, match="look for agents that answer each other"):
             await world.store("boss").commit(Turn(delivery=None, outgoing=(message("reader", hops=hops),)))
-    assert await world.ledger.waiting() == {}
+    assert await world.waiting() == {}
