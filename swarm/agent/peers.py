@@ -22,6 +22,7 @@ from bus.errors import NobodyThere, Refused
 from bus.subjects import Subjects
 from swarm.agent.bell import BellRope
 from swarm.agent.hand import TurnInHand, current_turn
+from swarm.agent.hearing import OnPiece, heard_by
 from swarm.agent.storable import storable_content
 from swarm.ids import new_id
 from swarm.records import (
@@ -100,9 +101,11 @@ class Peers:
         data: Mapping[str, Any] | None = None,
         room: str | None = None,
         timeout: float = ASK_SECONDS,
-        on_chunk: Any = None,
+        on_chunk: OnPiece | None = None,
     ) -> Content:
-        """One reply by the deadline (seconds), or NobodyThere, TooLate, Refused, Failed. Nothing durable."""
+        """One reply by the deadline (seconds), or NobodyThere, TooLate, Refused, Failed. Nothing durable.
+        `on_chunk` gets the answer's pieces as they are made, in order, all of them before this returns; where
+        `restarted` is set, the message is tried again, and what came before is void."""
         if self._bus is None or self._subjects is None:
             raise NobodyThere(f"Agent {self._runtime.name} runs alone; it has no peers to ask.")
         turn = self._turn()
@@ -118,15 +121,11 @@ class Peers:
             traceparent=turn.message.traceparent if turn else None,
         )
 
-        def pass_on(chunk: Envelope) -> None:
-            on_chunk(read_body(chunk, Content))
-
-        reply = await self._bus.request(
-            self._subjects.up(self._runtime.name, "ask"),
-            envelope,
-            timeout=timeout,
-            on_chunk=pass_on if on_chunk is not None else None,
-        )
+        subject = self._subjects.up(self._runtime.name, "ask")
+        if on_chunk is None:
+            return read_body(await self._bus.request(subject, envelope, timeout=timeout), Content)
+        async with heard_by(on_chunk, to, timeout) as take:
+            reply = await self._bus.request(subject, envelope, timeout=timeout, on_chunk=take)
         return read_body(reply, Content)
 
     async def tell(

@@ -196,7 +196,8 @@ def _manifest_of(entry: importlib.metadata.EntryPoint) -> Manifest | None:
     spec = importlib.util.find_spec(top)
     if spec is None or spec.origin is None:
         return None
-    place = Path(spec.origin).parent.joinpath(*rest) if rest else Path(spec.origin).with_suffix("")
+    package = spec.submodule_search_locations is not None
+    place = Path(spec.origin).parent.joinpath(*rest) if package else Path(spec.origin).with_suffix("")
     return read_manifest(place / FILE_NAME) or read_manifest(place.with_name(f"{place.name}.{FILE_NAME}"))
 
 
