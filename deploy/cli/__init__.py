@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "resume": "let a quarantined agent try again",
     "top": "what runs and what it does, as it changes",
     "logs": "what the processes said",
+    "doctor": "what is wrong, and what to do",
     "character": "check or show a character",
     "config": "check swarm.toml, or print its schema",
 }

@@ -75,7 +75,7 @@ async def migrate(connection: asyncpg.Connection[Any], schema: str, migrations: 
             row["version"]: row["checksum"]
             for row in await connection.fetch("select version, checksum from schema_migrations")
         }
-        _check(schema, applied, migrations)
+        check(schema, applied, migrations)
         done = []
         for migration in migrations:
             if migration.version in applied:
@@ -95,7 +95,8 @@ async def migrate(connection: asyncpg.Connection[Any], schema: str, migrations: 
     return done
 
 
-def _check(schema: str, applied: dict[int, str], migrations: list[Migration]) -> None:
+def check(schema: str, applied: dict[int, str], migrations: list[Migration]) -> None:
+    """Raises StoreError when what was applied is not what we know, or more than we know."""
     ours = {m.version: m for m in migrations}
     for version, checksum in sorted(applied.items()):
         if version not in ours:
