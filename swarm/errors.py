@@ -14,6 +14,7 @@ SwarmError                 exit code 1
 
 bus.Refused                          5   somebody decided against it
 ├── UnknownAgent                     5   the address names nobody; near names follow
+├── UnknownChild                     5   the caller has no child of this name
 └── NoAuthority                      5   not your child, or not your right
 bus.TooLate                          4 · bus.NobodyThere, bus.Failed  1 · bus.Disconnected  75
 """
@@ -84,6 +85,13 @@ class UnknownAgent(Refused):
     def __init__(self, address: str, known: Iterable[str] = ()) -> None:
         super().__init__(f"There is no agent {address!r}{near(address, known)}", reason="unknown_agent")
         self.address = address
+
+
+class UnknownChild(Refused):
+    """The text is the source's own, to the letter: ``Child agent X not found``."""
+
+    def __init__(self, child: str) -> None:
+        super().__init__(f"Child agent {child} not found", reason="unknown_child")
 
 
 class NoAuthority(Refused):

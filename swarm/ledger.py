@@ -13,13 +13,17 @@ from typing import Protocol
 
 from swarm.errors import StoreError
 from swarm.records import (
+    DEFAULT_LIMITS,
     AgentPlan,
     AgentRecord,
     Desired,
     Dispatch,
     Ended,
+    Family,
+    HierarchyLimits,
     InboxView,
     MessageView,
+    NewChild,
     NewTask,
     Outgoing,
     Receipt,
@@ -51,16 +55,55 @@ class Ledger(Protocol):
     async def release_lease(self, holder: str) -> None: ...
 
     # ── agents ────────────────────────────────────────────────────────────────────────────────────
-    async def provision(self, plans: Sequence[AgentPlan], passwords: Mapping[str, str]) -> None:
+    async def provision(
+        self,
+        plans: Sequence[AgentPlan],
+        passwords: Mapping[str, str],
+        limits: HierarchyLimits = DEFAULT_LIMITS,
+    ) -> None:
         """Make the registry agree with the swarm file: agents, characters by version, hierarchy,
         permissions, and each agent's own database role. `passwords` by agent name. Idempotent.
-        Agents that are no longer planned are kept as ``stopped``: their mail waits.
-        Needs no lease (it is the deployer's). Raises StoreError when an id is taken by another name."""
+        Agents that are no longer planned are kept as ``stopped``: their mail waits; spawned ones are not touched.
+        Needs no lease (it is the deployer's). Raises StoreError when an id is taken by another name, Refused
+        (``hierarchy``) when the tree exceeds `limits`."""
 
     async def agents(self) -> list[AgentRecord]: ...
 
     async def set_desired(self, agent: str, desired: Desired) -> None:
         """Raises UnknownAgent."""
+
+    # ── the hierarchy ─────────────────────────────────────────────────────────────────────────────
+    async def family(self, agent: str) -> Family:
+        """Raises UnknownAgent. What was removed is nobody's child any more."""
+
+    async def roots(self) -> list[str]: ...
+
+    async def spawn(self, parent: str, child: NewChild) -> bool:
+        """Make a child of `parent`: registered, with its rights, its character and a role in the database. True when
+        it is new; the same name, id and character under the same parent is the same child. Raises NoAuthority
+        (the parent may not create children, or has not what the child would have), UnknownAgent, Refused
+        (``hierarchy``: depth or fan-out), StoreError (``id_taken``: another character lives under the name)."""
+
+    async def set_verifier(self, agent_id: str, verifier: str) -> bool:
+        """What a node says that a spawned agent's role logs in with. False for an agent that was not spawned."""
+
+    async def command_child(self, parent: str, child: str, desired: Desired | None) -> str:
+        """Check in one transaction that `parent` may control `child`, and set what is wanted of it, if given. Returns
+        the child's name. Raises UnknownChild, NoAuthority."""
+
+    async def remove_child(self, parent: str | None, child: str) -> str:
+        """Take a spawned agent out of the swarm; its mail waits. None: the operator does it. Returns its name.
+        Raises UnknownChild, UnknownAgent, NoAuthority, and StoreError for an agent of the swarm file."""
+
+    async def permit(self, agent: str, rights: Mapping[str, bool]) -> None:
+        """Give and take rights of a spawned agent; what is taken is gone from its subtree with it. Raises UnknownAgent,
+        NoAuthority when its parent has not what is given, StoreError for an agent of the swarm file."""
+
+    async def settle_death(self, agent: str) -> list[str]:
+        """Do with a dead agent's children what it declares, once for each death. Returns whom it concerned."""
+
+    async def settle_return(self, agent: str) -> list[str]:
+        """It lives again: the children that stopped with it start. Returns their names."""
 
     # ── the way of a message ──────────────────────────────────────────────────────────────────────
     async def accept(self, sender: str, messages: Sequence[Outgoing]) -> list[Receipt]:

@@ -26,6 +26,8 @@ TERMINAL_TASK_STATES: Final = frozenset({"completed", "failed", "canceled", "rej
 LedgerKind = Literal["tell", "announce", "task", "result", "notice"]
 Balance = Literal["room", "round-robin", "least-loaded"]
 Desired = Literal["running", "stopped"]
+Orphans = Literal["stop", "reparent", "keep"]
+"""What becomes of an agent's children when it dies: they stop until it returns, go to its own parent, or stay."""
 RoomState = Literal["present", "followed", "muted"]
 """How an agent takes part in a room: it is there, it follows (answers all), or it reads and keeps quiet."""
 
@@ -59,6 +61,50 @@ class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...] = ()
     replicas: int = 1
     balance: Balance = "room"
+    orphans: Orphans = "keep"
+
+
+class HierarchyLimits(msgspec.Struct, frozen=True):
+    """`depth` counts generations below a root, `children` those of one parent."""
+
+    depth: int = 8
+    children: int = 100
+
+
+DEFAULT_LIMITS: Final = HierarchyLimits()
+
+
+class NewChild(msgspec.Struct, frozen=True, kw_only=True):
+    """A child to be made at run time. `character` is its public document and `version` that of it; `source` is a
+    folder in the project that has its plugins, "" for none. `permissions` may name some rights; the others are
+    F10's. `secrets` are names: their values are handed down by the parent where they are, and travel nowhere."""
+
+    name: str
+    id: str
+    character: dict[str, Any]
+    version: str
+    source: str = ""
+    permissions: dict[str, bool] = {}
+    orphans: Orphans = "keep"
+    roles: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+
+
+class Birth(msgspec.Struct, frozen=True):
+    """That an agent was spawned: by whom (what it inherits comes from there, whoever is its parent later), and
+    the names of the secrets that it was to get."""
+
+    of: str
+    secrets: tuple[str, ...] = ()
+
+
+class Family(msgspec.Struct, frozen=True):
+    """An agent's place: ancestors from its parent up to the root, the subtree by generations without itself."""
+
+    parent: str | None
+    children: tuple[str, ...]
+    ancestors: tuple[str, ...]
+    subtree: tuple[str, ...]
 
 
 class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +121,12 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     balance: Balance = "room"
     desired: Desired = "running"
     status: Literal["active", "inactive"] = "inactive"
+    orphans: Orphans = "keep"
+    orphaned: bool = False
+    """Stopped because its parent died; it starts again when the parent does."""
+    died_at: int | None = None
+    """Since when it is dead and its orphans are dealt with."""
+    birth: Birth | None = None
     created_at: int = 0
     updated_at: int = 0
 

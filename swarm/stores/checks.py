@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -14,13 +15,24 @@ import msgspec
 
 from bus.envelope import MAX_HOPS
 from bus.errors import Refused
+from bus.permissions import role_of_name
 from swarm.errors import StoreError, near
 from swarm.ids import is_uuid
-from swarm.records import RESERVED_NAMES, AgentPlan, NewTask, Outgoing, Turn
+from swarm.records import (
+    RESERVED_NAMES,
+    AgentPermissions,
+    AgentPlan,
+    HierarchyLimits,
+    NewChild,
+    NewTask,
+    Outgoing,
+    Turn,
+)
 
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 MAX_DIMENSIONS: Final = 8192
+RIGHTS: Final = AgentPermissions.__struct_fields__
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -146,20 +158,39 @@ def check_tasks(tasks: Sequence[NewTask]) -> None:
             raise StoreError("A task needs at least 1 attempt.", reason="bad_attempts")
 
 
+def check_rights(rights: Mapping[str, bool]) -> None:
+    """Raises StoreError for a right that there is not."""
+    for right, given in rights.items():
+        if right not in RIGHTS or not isinstance(given, bool):
+            raise StoreError(
+                f"{right!r} is not a right that is given or not{near(right, RIGHTS)} There are: {', '.join(RIGHTS)}.",
+                reason="rights",
+            )
+
+
+def check_child(child: NewChild) -> None:
+    """Raises StoreError for a child that cannot be: its name, id, rights."""
+    _check_name(child.name)
+    check_id("agent", child.id)
+    check_rights(child.permissions)
+    _check_length("The version", child.version, 64)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or is_uuid(name):
+        raise StoreError(
+            f"{name!r} is no name for an agent: letters, digits, - and _ make one.", reason="bad_name"
+        )
+    if name in RESERVED_NAMES or role_of_name(name) != "agent":
+        raise StoreError(f"{name!r} is a name that the swarm keeps; choose another.", reason="reserved")
+
+
 def check_plans(plans: Sequence[AgentPlan]) -> None:
     """Raises StoreError for plans that contradict themselves: names, ids, parents, rights, cycles."""
     by_name: dict[str, AgentPlan] = {}
     by_id: dict[str, str] = {}
     for plan in plans:
-        if not _NAME.fullmatch(plan.name) or is_uuid(plan.name):
-            raise StoreError(
-                f"{plan.name!r} is no name for an agent: letters, digits, - and _ make one.",
-                reason="bad_name",
-            )
-        if plan.name in RESERVED_NAMES:
-            raise StoreError(
-                f"{plan.name!r} is a name that the swarm keeps; choose another.", reason="reserved"
-            )
+        _check_name(plan.name)
         if plan.name in by_name:
             raise StoreError(
                 f"Two agents are called {plan.name!r}; give one another name.", reason="name_taken"
@@ -195,3 +226,23 @@ def check_plans(plans: Sequence[AgentPlan]) -> None:
             seen.add(above)
             up = by_name.get(above)
             above = up.parent if up else None
+
+
+def check_bounds(plans: Sequence[AgentPlan], limits: HierarchyLimits) -> None:
+    """Raises Refused for a tree that is too deep or too wide."""
+    parents = {plan.name: plan.parent for plan in plans}
+    for plan in plans:
+        depth, above = 0, plan.parent
+        while above is not None:
+            depth, above = depth + 1, parents[above]
+        if depth > limits.depth:
+            raise Refused(
+                f"{plan.name} would be {depth} generations below its root, and [limits] depth is {limits.depth}.",
+                reason="hierarchy",
+            )
+    for parent, children in Counter(parents.values()).items():
+        if parent is not None and children > limits.children:
+            raise Refused(
+                f"{parent} would have {children} children, and [limits] children is {limits.children}.",
+                reason="hierarchy",
+            )

@@ -41,6 +41,8 @@ TABLES = (
     "embeddings",
     "participants",
     "pruned",
+    "spawned",
+    "limits",
     "schema_migrations",
 )
 
@@ -303,6 +305,10 @@ async def test_an_agent_gives_itself_no_rights(postgres_world: PostgresWorld, wr
         "version = '9'",
         "planned = true",
         "reserved = true",
+        "granted = '{}'",
+        "orphans = 'keep'",
+        "orphaned = false",
+        "died_at = null",
     ):
         await refused(writer, f"update agents set {change} where id = '{WRITER}'")
     assert await writer.execute("update agents set status = 'active'") == "UPDATE 1", (
@@ -310,7 +316,7 @@ async def test_an_agent_gives_itself_no_rights(postgres_world: PostgresWorld, wr
     )
     await refused(writer, "insert into agents (id, name, parent) values ($1, 'mine', $2)", new_id(), WRITER)
     await refused(writer, "delete from agents")
-    await refused(writer, "select provision('[]', '{}')")
+    await refused(writer, "select provision('[]', '{}', '{}')")
     await refused(writer, "select set_desired(1, 'boss', 'stopped')")
     await refused(
         writer,

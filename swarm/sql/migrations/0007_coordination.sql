@@ -211,7 +211,7 @@ create function set_desired(p_epoch bigint, p_agent text, p_desired text) return
 as $$
 begin
     perform hold_lease(p_epoch);
-    update agents set desired = p_desired, updated_at = now_ms()
-    where name = p_agent and not reserved and desired <> p_desired;
+    update agents set desired = p_desired, orphaned = false, updated_at = now_ms()
+    where name = p_agent and not reserved and (desired <> p_desired or orphaned);
     return exists (select from agents where name = p_agent and not reserved);
 end $$;

@@ -1,6 +1,6 @@
 -- Making the registry agree with the swarm file. The deployer's: it needs no lease, and one runs at a time.
 
-create function provision(p_plans jsonb, p_verifiers jsonb) returns void language plpgsql
+create function provision(p_plans jsonb, p_verifiers jsonb, p_limits jsonb) returns void language plpgsql
 as $$
 declare
     v_plan record;
@@ -10,7 +10,7 @@ begin
     perform pg_advisory_xact_lock(hashtextextended('swarm provision ' || current_schema(), 0));
     create temporary table plans on commit drop as
         select * from jsonb_to_recordset(p_plans) as p (id uuid, name text, character jsonb, version text, source text,
-            parent text, permissions jsonb, roles text[], replicas integer, balance text);
+            parent text, permissions jsonb, roles text[], replicas integer, balance text, orphans text);
     select a.name as known, p.name, p.id into v_row
     from agents a join plans p on (a.id = p.id) <> (a.name = p.name) limit 1;
     if found then
@@ -23,34 +23,29 @@ begin
     end if;
 
     insert into agents (id, name, version, source, create_children, control_children, access_parent_memory, roles, replicas,
-                        balance, created_at, updated_at)
+                        balance, granted, orphans, created_at, updated_at)
     select p.id, p.name, p.version, p.source, (p.permissions ->> 'create_children')::boolean,
            (p.permissions ->> 'control_children')::boolean, (p.permissions ->> 'access_parent_memory')::boolean, p.roles,
-           p.replicas, p.balance, v_now, v_now
+           p.replicas, p.balance, p.permissions, p.orphans, v_now, v_now
     from plans p
     on conflict (id) do nothing;
     update agents a
-    set planned = true, version = p.version, source = p.source, parent = q.id,
-        create_children = (p.permissions ->> 'create_children')::boolean,
-        control_children = (p.permissions ->> 'control_children')::boolean,
-        access_parent_memory = (p.permissions ->> 'access_parent_memory')::boolean,
-        roles = p.roles, replicas = p.replicas, balance = p.balance,
+    set planned = true, version = p.version, source = p.source, parent = q.id, granted = p.permissions,
+        roles = p.roles, replicas = p.replicas, balance = p.balance, orphans = p.orphans,
         desired = case when a.planned then a.desired else 'running' end, updated_at = v_now
     from plans p left join agents q on q.name = p.parent
     where a.id = p.id
-      and (a.planned, a.version, a.source, a.parent, a.create_children, a.control_children, a.access_parent_memory, a.roles,
-           a.replicas, a.balance)
+      and (a.planned, a.version, a.source, a.parent, a.granted, a.roles, a.replicas, a.balance, a.orphans)
           is distinct from
-          (true, p.version, p.source, q.id, (p.permissions ->> 'create_children')::boolean,
-           (p.permissions ->> 'control_children')::boolean, (p.permissions ->> 'access_parent_memory')::boolean, p.roles,
-           p.replicas, p.balance);
+          (true, p.version, p.source, q.id, p.permissions, p.roles, p.replicas, p.balance, p.orphans);
+    delete from spawned where agent in (select id from plans);
     insert into characters (id, version, document, stored_at)
     select p.id, p.version, p.character, v_now from plans p
     on conflict (id, version) do update set document = excluded.document, stored_at = excluded.stored_at
     where characters.document <> excluded.document
        or characters.stored_at < (select max(c.stored_at) from characters c where c.id = excluded.id);
     update agents set planned = false, desired = 'stopped', updated_at = v_now
-    where planned and not reserved and id not in (select id from plans);
+    where planned and not reserved and id not in (select id from plans) and id not in (select agent from spawned);
 
     for v_plan in select a.id, a.planned, current_schema() || '.' || a.id as role, p_verifiers ->> a.name as verifier
                   from agents a where not a.reserved order by a.id
@@ -67,14 +62,7 @@ begin
         end if;
     end loop;
 
-    -- Authority is checked at assignment too: what waits without it any more goes no further.
-    for v_row in
-        select d.seq from deliveries d
-        join agents p on p.id = d.sender join agents c on c.id = d.recipient
-        where d.state = 'accepted' and d.kind = 'task' and p.name <> 'operator'
-          and (c.parent is distinct from p.id or not p.control_children)
-        order by d.seq for update of d
-    loop
-        perform end_delivery(v_row.seq, 'dead', 'No authority over this agent', 'rejected');
-    end loop;
+    update limits set depth = (p_limits ->> 'depth')::integer, children = (p_limits ->> 'children')::integer;
+    perform check_hierarchy();
+    perform settle_rights();
 end $$;

@@ -10,12 +10,14 @@ select take_lease($1, $2);
 update lease set holder = null, expires_at = 0 where holder = $1;
 
 -- name: provision
-select provision($1::jsonb, $2::jsonb);
+select provision($1::jsonb, $2::jsonb, $3::jsonb);
 
 -- name: agents
 select a.id, a.name, a.version, a.source, p.name as parent, a.create_children, a.control_children,
-       a.access_parent_memory, a.roles, a.replicas, a.balance, a.desired, a.status, a.created_at, a.updated_at
+       a.access_parent_memory, a.roles, a.replicas, a.balance, a.desired, a.status, a.orphans, a.orphaned, a.died_at,
+       a.created_at, a.updated_at, o.name as born_of, b.secrets
 from agents a left join agents p on p.id = a.parent
+left join spawned b on b.agent = a.id left join agents o on o.id = b.born_of
 where not a.reserved
 order by a.name;
 
@@ -94,3 +96,43 @@ select 'pruned.' || what, count from pruned;
 
 -- name: prune
 select * from prune($1, $2, $3::jsonb, $4, $5);
+
+-- name: family
+with recursive above (id, parent, name, n) as (
+    select id, parent, name, 0 from agents where name = $1 and not reserved
+    union all
+    select a.id, a.parent, a.name, u.n + 1 from above u join agents a on a.id = u.parent where u.n < 1000
+), below (id, name, n) as (
+    select id, name, 0 from agents where name = $1 and not reserved
+    union all
+    select a.id, a.name, d.n + 1 from below d join agents a on a.parent = d.id where a.planned and d.n < 1000
+)
+select (select name from above where n = 1) as parent,
+       array(select name from below where n = 1 order by name collate "C") as children,
+       array(select name from above where n > 0 order by n) as ancestors,
+       array(select name from below where n > 0 order by n, name collate "C") as subtree
+where exists (select from above);
+
+-- name: roots
+select name from agents where parent is null and planned and not reserved order by name collate "C";
+
+-- name: spawn
+select spawn_child($1, $2, $3::jsonb);
+
+-- name: set_verifier
+select set_verifier($1, $2, $3);
+
+-- name: command_child
+select command_child($1, $2, $3, $4);
+
+-- name: remove_child
+select remove_child($1, $2, $3);
+
+-- name: permit
+select permit($1, $2, $3::jsonb);
+
+-- name: settle_death
+select settle_death($1, $2);
+
+-- name: settle_return
+select settle_return($1, $2);

@@ -21,6 +21,8 @@ from swarm.records import (
     COORDINATOR,
     OPERATOR,
     Content,
+    Desired,
+    HierarchyLimits,
     LedgerKind,
     Memory,
     Outgoing,
@@ -65,6 +67,7 @@ class MemoryDatabase:
         """By room, then by agent id: how it takes part, and since when."""
         self.pruned: dict[str, int] = {}
         """How many rows were forgotten, by what they were."""
+        self.limits = HierarchyLimits()
         self.lease_holder: str | None = None
         self.lease_epoch = 0
         self.lease_until = 0
@@ -101,6 +104,10 @@ class MemoryDatabase:
         row = AgentRow(id.lower(), name, self.now(), self.now())
         self.agents[row.id] = self.names[name] = row
         return row
+
+    def want(self, row: AgentRow, desired: Desired) -> None:
+        if row.desired != desired or row.orphaned:
+            row.desired, row.orphaned, row.updated_at = desired, False, self.now()
 
     def agent(self, name: str) -> AgentRow:
         """Raises UnknownAgent, also for reserved names: they take no mail."""

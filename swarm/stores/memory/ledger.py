@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from swarm.errors import StoreError
 from swarm.ledger import LeaseLost
 from swarm.records import (
     DEADLINE_PASSED,
+    DEFAULT_LIMITS,
     AgentPlan,
     AgentRecord,
     Desired,
     Dispatch,
     Ended,
+    HierarchyLimits,
     InboxView,
     MessageView,
     NewTask,
@@ -22,9 +26,10 @@ from swarm.records import (
     Task,
 )
 from swarm.retention import Pruned, PrunePart, Retention
-from swarm.stores.checks import check_id, check_outgoing, check_plans, check_tasks, to_json
+from swarm.stores.checks import check_bounds, check_id, check_outgoing, check_plans, check_tasks, to_json
 from swarm.stores.memory.database import MemoryDatabase
 from swarm.stores.memory.delegation import delegate
+from swarm.stores.memory.hierarchy import HierarchyPart, settle_rights
 from swarm.stores.memory.retention import prune
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, MessageRow, delivery_view, ended_value
 from swarm.stores.memory.store import directory
@@ -33,7 +38,7 @@ CRASHES: Final = 3
 """How many recipients may die with a delivery in hand before it dies too."""
 
 
-class MemoryLedger:
+class MemoryLedger(HierarchyPart):
     epoch: int | None = None
 
     def __init__(self, database: MemoryDatabase) -> None:
@@ -87,8 +92,14 @@ class MemoryLedger:
             database.lease_holder, database.lease_until = None, 0
 
     # ── agents ────────────────────────────────────────────────────────────────────────────────────
-    async def provision(self, plans: Sequence[AgentPlan], passwords: Mapping[str, str]) -> None:
+    async def provision(
+        self,
+        plans: Sequence[AgentPlan],
+        passwords: Mapping[str, str],
+        limits: HierarchyLimits = DEFAULT_LIMITS,
+    ) -> None:
         check_plans(plans)
+        check_bounds(plans, limits)
         to_json("The plan", plans)
         database = self._reading()
         now = database.now()
@@ -114,16 +125,27 @@ class MemoryLedger:
             self._apply(plan, now)
         planned = {plan.name for plan in plans}
         for row in database.agents.values():
-            if row.planned and not row.reserved and row.name not in planned:
+            if row.planned and not row.reserved and row.name not in planned and row.birth is None:
                 row.planned, row.desired, row.updated_at = False, "stopped", now
-        self._reject_without_authority()
+        database.limits = limits
+        settle_rights(database)
 
     def _apply(self, plan: AgentPlan, now: int) -> None:
         database = self._database
         row = database.names[plan.name]
         before = row.plan()
-        row.version, row.source, row.permissions = plan.version, plan.source, plan.permissions
-        row.roles, row.replicas, row.balance = plan.roles, plan.replicas, plan.balance
+        row.version, row.source, row.granted = (
+            plan.version,
+            plan.source,
+            msgspec.to_builtins(plan.permissions),
+        )
+        row.roles, row.replicas, row.balance, row.orphans = (
+            plan.roles,
+            plan.replicas,
+            plan.balance,
+            plan.orphans,
+        )
+        row.birth = None
         row.parent = database.names[plan.parent].id if plan.parent else None
         if not row.planned:
             row.planned, row.desired, row.updated_at = True, "running", now
@@ -133,26 +155,12 @@ class MemoryLedger:
         versions.pop(plan.version, None)
         versions[plan.version] = dict(plan.character)
 
-    def _reject_without_authority(self) -> None:
-        database = self._database
-        for delivery in list(database.deliveries.values()):
-            if (
-                delivery.state == "accepted"
-                and delivery.message.kind == "task"
-                and delivery.recipient is not None
-            ):
-                sender = database.agents[delivery.message.sender]
-                if not database.authority(sender, database.agents[delivery.recipient]):
-                    database.end_delivery(delivery, "dead", "No authority over this agent", "rejected")
-
     async def agents(self) -> list[AgentRecord]:
         return directory(self._reading())
 
     async def set_desired(self, agent: str, desired: Desired) -> None:
         database = self._writing()
-        row = database.agent(agent)
-        if row.desired != desired:
-            row.desired, row.updated_at = desired, database.now()
+        database.want(database.agent(agent), desired)
 
     # ── the way of a message ──────────────────────────────────────────────────────────────────────
     async def accept(self, sender: str, messages: Sequence[Outgoing]) -> list[Receipt]:

@@ -9,12 +9,14 @@ from swarm.records import (
     AgentPermissions,
     AgentRecord,
     Balance,
+    Birth,
     Content,
     DeliveryState,
     DeliveryView,
     Desired,
     Ended,
     LedgerKind,
+    Orphans,
     Task,
     TaskState,
 )
@@ -39,6 +41,12 @@ class AgentRow:
     balance: Balance = "room"
     desired: Desired = "running"
     status: str = "inactive"
+    granted: dict[str, bool] = field(default_factory=dict)
+    """Rights as declared; `permissions` are what the parents' leave of them."""
+    orphans: Orphans = "keep"
+    orphaned: bool = False
+    died_at: int | None = None
+    birth: BirthRow | None = None
 
     def plan(self) -> tuple[Any, ...]:
         """What the swarm file decides."""
@@ -46,11 +54,21 @@ class AgentRow:
             self.version,
             self.source,
             self.parent,
-            self.permissions,
+            self.granted,
             self.roles,
             self.replicas,
             self.balance,
+            self.orphans,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class BirthRow:
+    """`of` is the id of the parent at birth, `version` that of the character that was given."""
+
+    of: str
+    version: str
+    secrets: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -113,7 +131,7 @@ class TaskRow:
         return self.state in ("submitted", "working", "input-required")
 
 
-def agent_record(row: AgentRow, parent: str | None) -> AgentRecord:
+def agent_record(row: AgentRow, parent: str | None, born_of: str | None) -> AgentRecord:
     return AgentRecord(
         id=row.id,
         name=row.name,
@@ -126,6 +144,10 @@ def agent_record(row: AgentRow, parent: str | None) -> AgentRecord:
         balance=row.balance,
         desired=row.desired,
         status="active" if row.status == "active" else "inactive",
+        orphans=row.orphans,
+        orphaned=row.orphaned,
+        died_at=row.died_at,
+        birth=None if row.birth is None or born_of is None else Birth(born_of, row.birth.secrets),
         created_at=row.created_at,
         updated_at=row.updated_at,
     )

@@ -292,7 +292,14 @@ class MemoryStore:
 
 def directory(database: MemoryDatabase) -> list[AgentRecord]:
     rows = sorted((a for a in database.agents.values() if not a.reserved), key=lambda a: a.name)
-    return [agent_record(row, database.name(row.parent) if row.parent else None) for row in rows]
+    return [
+        agent_record(
+            row,
+            database.name(row.parent) if row.parent else None,
+            database.name(row.birth.of) if row.birth else None,
+        )
+        for row in rows
+    ]
 
 
 def _of_kind(shelf: Shelf, room: str | None, kind: str | None) -> Iterator[Memory]:

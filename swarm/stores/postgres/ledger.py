@@ -12,11 +12,13 @@ import msgspec
 from swarm.errors import StoreDown, UnknownAgent
 from swarm.ledger import LeaseLost
 from swarm.records import (
+    DEFAULT_LIMITS,
     AgentPlan,
     AgentRecord,
     Desired,
     Dispatch,
     Ended,
+    HierarchyLimits,
     InboxView,
     MessageView,
     NewTask,
@@ -26,6 +28,7 @@ from swarm.records import (
 )
 from swarm.retention import Pruned, PrunePart, Retention
 from swarm.stores.checks import check_id, check_outgoing, check_plans, check_tasks, check_text, to_json
+from swarm.stores.postgres.hierarchy import HierarchyPart
 from swarm.stores.postgres.migrations import load_migrations, migrate
 from swarm.stores.postgres.names import role_name, schema_name
 from swarm.stores.postgres.pool import Connections, Rows, session_settings, translate
@@ -36,7 +39,7 @@ from swarm.stores.queries import load
 _SQL: Final = load("ledger.sql")
 
 
-class PostgresLedger:
+class PostgresLedger(HierarchyPart):
     epoch: int | None = None
 
     def __init__(self, url: str, swarm: str, *, size: int = 8, deadline: float = 10.0) -> None:
@@ -107,7 +110,12 @@ class PostgresLedger:
         await self._connections.write(_SQL["release_lease"], holder, id="the lease")
 
     # ── agents ────────────────────────────────────────────────────────────────────────────────────
-    async def provision(self, plans: Sequence[AgentPlan], passwords: Mapping[str, str]) -> None:
+    async def provision(
+        self,
+        plans: Sequence[AgentPlan],
+        passwords: Mapping[str, str],
+        limits: HierarchyLimits = DEFAULT_LIMITS,
+    ) -> None:
         check_plans(plans)
         verifiers = await asyncio.to_thread(
             lambda: {
@@ -120,6 +128,7 @@ class PostgresLedger:
             _SQL["provision"],
             to_json("The plan", plans),
             msgspec.json.encode(verifiers).decode(),
+            to_json("The limits", limits),
             id="the registry",
         )
 

@@ -16,7 +16,7 @@ from asyncpg import exceptions as pg
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from bus.errors import Refused
-from swarm.errors import NoAuthority, StoreDown, StoreError, SwarmError, Unknown, UnknownAgent
+from swarm.errors import NoAuthority, StoreDown, StoreError, SwarmError, Unknown, UnknownAgent, UnknownChild
 from swarm.ledger import LeaseLost
 from swarm.stores.postgres.names import identifier
 
@@ -239,6 +239,10 @@ def translate(error: BaseException) -> Exception:
             )
         case "SW007":
             return StoreError(f"{text}.", reason="bad_kind")
+        case "SW020":
+            return Refused(f"{text}.", reason="hierarchy")
+        case "SW021":
+            return UnknownChild(text.removeprefix("Child agent ").removesuffix(" not found"))
         case "28P01" | "28000":
             return StoreError(
                 "The database refuses this login; provision the agents again.", reason="login_refused"

@@ -11,6 +11,7 @@ import msgspec
 from swarm.records import (
     AgentPermissions,
     AgentRecord,
+    Birth,
     Content,
     DeliveryView,
     Dispatch,
@@ -47,6 +48,10 @@ def to_agent(row: Row) -> AgentRecord:
         balance=row["balance"],
         desired=row["desired"],
         status=row["status"],
+        orphans=row["orphans"],
+        orphaned=row["orphaned"],
+        died_at=row["died_at"],
+        birth=None if row["born_of"] is None else Birth(row["born_of"], tuple(row["secrets"])),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
