@@ -58,6 +58,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     in_reply_to: Id | None = None
     deadline: Millis | None = None
     hops: Annotated[int, Meta(ge=0, le=255)] = 0
+    origin: Id | None = None
     traceparent: Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f-]*\Z")] | None = None
     delivery: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
     attempt: Annotated[int, Meta(ge=0, le=10_000)] = 0

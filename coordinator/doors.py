@@ -172,6 +172,7 @@ class Doors:
                 in_reply_to=said.in_reply_to,
                 expires_at=said.deadline,
                 hops=said.hops,
+                origin=said.origin,
                 traceparent=said.traceparent,
             )
             [receipt] = await self._ledger.accept(sender, [message])

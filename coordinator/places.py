@@ -202,6 +202,7 @@ def dispatch_envelope(dispatch: Dispatch) -> Envelope:
         in_reply_to=dispatch.in_reply_to,
         deadline=dispatch.expires_at,
         hops=min(dispatch.hops, 255),
+        origin=dispatch.origin,
         traceparent=dispatch.traceparent,
         delivery=dispatch.delivery,
         attempt=min(dispatch.attempt, 10_000),

@@ -67,6 +67,7 @@ async def _plan(project: Project, config: SwarmConfig, name: str, agent: AgentSe
         roles=agent.roles,
         replicas=agent.replicas,
         balance=agent.balance,
+        limits=config.limits_of(name),
     )
 
 

@@ -57,6 +57,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     received_at: int = 0
     in_reply_to: str | None = None
     hops: int = 0
+    origin: str | None = None
     traceparent: str | None = None
     task: str | None = None
     attempt: int = 0

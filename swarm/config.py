@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bus.permissions import role_of_name
 from swarm.errors import ConfigError, near
+from swarm.limits import AgentLimits
 from swarm.records import RESERVED_NAMES, AgentPermissions, Balance
 from swarm.retention import Retention
 
@@ -54,9 +55,18 @@ class StoreSection(_Section):
     url: Annotated[str, Field(pattern=r"^postgres(ql)?://")] | None = Field(default=None, repr=False)
 
 
-class LimitsSection(_Section):
+class AgentLimitsSection(_Section):
+    """What one agent may send, so that loops and storms end; 0 is no bound. Absent: as in [limits].
+    docs/guide/limits.md explains them."""
+
+    conversation_messages: Annotated[int | None, Field(ge=0, le=1_000_000_000)] = None
+    pair_per_minute: Annotated[int | None, Field(ge=0, le=1_000_000_000)] = None
+    tells_per_minute: Annotated[int | None, Field(ge=0, le=1_000_000_000)] = None
+
+
+class LimitsSection(AgentLimitsSection):
     """What one instance takes on: turns at once (a room has one), deliveries in hand, and the seconds it has to
-    drain before it is made to hurry."""
+    drain before it is made to hurry. And what each agent may send, unless it has limits of its own."""
 
     rooms_at_once: Annotated[int, Field(ge=1, le=10_000)] = 16
     capacity: Annotated[int, Field(ge=1, le=10_000)] = 64
@@ -95,6 +105,7 @@ class AgentSection(_Section):
     roles: Annotated[tuple[Slug, ...], Field(max_length=64)] = ()
     replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] = 1
     balance: Balance = "room"
+    limits: AgentLimitsSection = AgentLimitsSection()
     settings: Annotated[dict[str, Any], Field(repr=False)] = {}
 
 
@@ -114,6 +125,16 @@ class SwarmConfig(_Section):
         """What the file sets for `name`; nothing for an agent that it does not have."""
         agent = self.agents.get(name)
         return {**self.settings, **(agent.settings if agent else {})}
+
+    def limits_of(self, name: str) -> AgentLimits:
+        """What `name` may send: its own limits, those of all, those of the runtime."""
+        given = {
+            key: value
+            for section in (self.limits, self.agents[name].limits)
+            for key in AgentLimits.__struct_fields__
+            if (value := getattr(section, key)) is not None
+        }
+        return AgentLimits(**given)
 
     def permissions_of(self, name: str) -> AgentPermissions:
         """What `name` may do. A child whose parent may not read *its* parent's memory may not either,

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from swarm.errors import StoreError
+from swarm.limits import Storm
 from swarm.records import (
     DEFAULT_LIMITS,
     AgentPlan,
@@ -154,6 +155,10 @@ class Ledger(Protocol):
         batch's `next`) says, and delete those whose age `retention` has passed, by the database's clock. What is
         open, and the conversation or the tree of tasks that it belongs to, stays whole. See `swarm.retention`."""
 
+    async def storms(self, since: int) -> list[Storm]:
+        """What was refused since that moment because agents answered each other or sent too much; newest first."""
+
     async def stats(self) -> dict[str, int]:
         """Deliveries by state and tasks by state: ``{"deliveries.handled": 10, "tasks.completed": 2}``; and how
-        many were forgotten since the beginning: ``{"pruned.deliveries.handled": 300}``."""
+        many were forgotten since the beginning: ``{"pruned.deliveries.handled": 300}``, or
+        refused against loops and storms, by kind: ``{"refused.hops": 1}``."""

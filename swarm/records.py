@@ -11,6 +11,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from swarm.limits import AgentLimits
+
 OPERATOR: Final = "operator"
 """The person at the command line; a row in `agents` so that a sender is always somebody."""
 COORDINATOR: Final = "coordinator"
@@ -62,6 +64,8 @@ class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 1
     balance: Balance = "room"
     orphans: Orphans = "keep"
+    limits: AgentLimits | None = None
+    """None: as they are, at first those of everybody."""
 
 
 class HierarchyLimits(msgspec.Struct, frozen=True):
@@ -143,6 +147,9 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     in_reply_to: str | None = None
     expires_at: int | None = None
     hops: int = 0
+    origin: str | None = None
+    """The id of the message that began this conversation; None: this one does. Where the ledger has the message
+    because of which this one is sent, it sets both itself."""
     traceparent: str | None = None
 
 
@@ -172,6 +179,7 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
     in_reply_to: str | None = None
     expires_at: int | None = None
     hops: int = 0
+    origin: str | None = None
     traceparent: str | None = None
     accepted_at: int = 0
 

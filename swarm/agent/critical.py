@@ -115,6 +115,7 @@ async def _alert(runtime: AgentRuntime, address: str, envelope: Envelope, failur
             },
         ),
         hops=envelope.hops + 1,
+        origin=envelope.origin or envelope.id,
     )
     (receipt,) = await runtime.adapter.post([alert])
     runtime.peers.ring(receipt.recipients)

@@ -135,6 +135,7 @@ def _message(envelope: Envelope) -> Message:
         received_at=int(time.time() * 1000),
         in_reply_to=envelope.in_reply_to,
         hops=envelope.hops,
+        origin=envelope.origin,
         traceparent=envelope.traceparent,
         task=envelope.id if envelope.kind == "task" else None,
         attempt=envelope.attempt,

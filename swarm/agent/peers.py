@@ -24,7 +24,7 @@ from swarm.agent.bell import BellRope
 from swarm.agent.hand import TurnInHand, current_turn
 from swarm.agent.hearing import OnPiece, heard_by
 from swarm.agent.storable import storable_content
-from swarm.ids import new_id
+from swarm.ids import is_uuid, new_id, string_to_uuid
 from swarm.records import (
     TERMINAL_TASK_STATES,
     Content,
@@ -117,7 +117,8 @@ class Peers:
             kind="ask",
             body=pack(Content(text=text, data=dict(data or {}))),
             deadline=int((time.time() + timeout) * 1000),
-            hops=self._hops(turn),
+            hops=turn.message.hops + 1 if turn else 0,
+            origin=_origin(turn),
             traceparent=turn.message.traceparent if turn else None,
         )
 
@@ -280,14 +281,16 @@ class Peers:
             content=storable_content(f"The message to {to}", text, data),
             in_reply_to=turn.message.id if turn else None,
             expires_at=None if ttl is None else int((time.time() + ttl) * 1000),
-            hops=self._hops(turn),
+            hops=turn.message.hops + 1 if turn else 0,
+            origin=_origin(turn),
             traceparent=turn.message.traceparent if turn else None,
         )
-        if turn is not None:
+        if turn is not None and outgoing.hops <= MAX_HOPS:
             # A message that nobody gets should fail the handler here, not die after its commit.
             receipt = Receipt(outgoing.id, await self._runtime.adapter.resolve(to))
             turn.outgoing.append(outgoing)
         else:
+            # Past the bound too, and at once: the ledger refuses it, and notes who answers whom.
             (receipt,) = await self._runtime.adapter.post([outgoing])
             self.ring(receipt.recipients)
         await self._runtime.events.emit("message:send", receipt=receipt)
@@ -322,6 +325,14 @@ class _Ending(asyncio.Event):
         if not self.is_set():
             self._ended.put_nowait(self._task)
         super().set()
+
+
+def _origin(turn: TurnInHand | None) -> str | None:
+    """The message that began the conversation in hand. A task begins its own."""
+    if turn is None or turn.message.origin is not None:
+        return turn.message.origin if turn else None
+    id = turn.message.id
+    return id if is_uuid(id) else string_to_uuid(id)  # a foreign client names its asks as it likes
 
 
 def _direct(one: str, other: str) -> str:

@@ -33,6 +33,8 @@ _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 MAX_DIMENSIONS: Final = 8192
 RIGHTS: Final = AgentPermissions.__struct_fields__
+MOST_HOPS: Final = 255
+"""That the wire carries. Where a conversation ends the ledger says, because it notes it."""
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -89,7 +91,8 @@ def check_outgoing(messages: Sequence[Outgoing]) -> None:
             raise StoreError(f"Nobody sends a {message.kind} by hand.", reason="bad_kind")
         _check_length("The address", message.to, 128)
         _check_length("The room", message.room, 200)
-        _check_hops(message.hops)
+        if not 0 <= message.hops <= MOST_HOPS:
+            raise Refused(f"{message.hops} hops are no number of hops.", reason="hops")
 
 
 def _check_hops(hops: int) -> None:

@@ -42,8 +42,10 @@ def schema() -> tuple[dict[str, set[str]], set[str]]:
     names: set[str] = set()
     for file in sorted((ROOT / "swarm/sql/migrations").glob("*.sql")):
         text = file.read_text()
-        for name, body in re.findall(r"^create table (\w+) \((.*?)^\)", text, re.M | re.S):
+        for name, body in re.findall(r"^create (?:unlogged )?table (\w+) \((.*?)^\)", text, re.M | re.S):
             tables[name] = set(re.findall(r"^    (\w+) +[a-z]", body, re.M))
+        for name, column in re.findall(r"^alter table (\w+) add column (\w+)", text, re.M):
+            tables[name].add(column)
         for name in re.findall(r"^create view (\w+)", text, re.M):
             tables.setdefault(name, set())
         names |= set(re.findall(r"^create (?:unique )?(?:index|function) (\w+)", text, re.M))

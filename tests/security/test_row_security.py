@@ -43,6 +43,10 @@ TABLES = (
     "pruned",
     "spawned",
     "limits",
+    "send_limits",
+    "paces",
+    "conversations",
+    "storms",
     "schema_migrations",
 )
 
@@ -102,7 +106,7 @@ async def test_a_sender_cannot_be_forged(postgres_world: PostgresWorld, writer: 
         BOSS,
         READER,
     )
-    await refused(writer, "select accept_messages($1, $2, false)", BOSS, json.dumps([forged]))
+    await refused(writer, "select accept_messages($1, $2, false, null)", BOSS, json.dumps([forged]))
     await refused(writer, "select accept_for(1, $1, $2)", BOSS, json.dumps([forged]))
 
 
@@ -341,6 +345,20 @@ async def test_a_task_needs_authority_whatever_way_it_comes(
         READER,
     )
     assert await postgres_world.ledger.tasks() == []
+
+
+async def test_nobody_lifts_its_own_limits_or_wipes_out_its_traces(writer: Raw) -> None:
+    for attempt in (
+        "update send_limits set tells_per_minute = 0",
+        "select * from send_limits",
+        "delete from paces",
+        "delete from conversations",
+        "update storms set refused = 0",
+        "select pace(me(), nobody(), -1000)",
+        "select converse(nobody(), -1000)",
+        "select plan_send_limits('[]')",
+    ):
+        await refused(writer, attempt)
 
 
 async def test_the_lease_is_out_of_reach(writer: Raw) -> None:

@@ -58,11 +58,12 @@ begin
     on conflict do nothing;
 end $$;
 
--- Accept messages as `p_sender`. Returns parallel arrays (message id, recipient's name), and in `dead` the
--- messages whose address names nobody; with p_strict those are an error and nothing is accepted.
--- A message that was accepted before is answered as it was then.
-create function accept_messages(p_sender uuid, p_messages jsonb, p_strict boolean,
-                                out ids uuid[], out names text[], out dead uuid[])
+-- Accept messages as `p_sender`, who has p_delivery in hand, or null. Returns parallel arrays (message id, recipient's
+-- name), and in `dead` the messages that nobody gets, as their address names nobody or they are refused. With p_strict
+-- nothing is accepted then: an unknown address is an error, and a refusal stands in `refused` ('kind: sentence',
+-- 0013_storms.sql), because an error would undo its being noted. A message that was accepted before is answered as it was then.
+create function accept_messages(p_sender uuid, p_messages jsonb, p_strict boolean, p_delivery bigint,
+                                out ids uuid[], out names text[], out dead uuid[], out refused text)
 language plpgsql
 as $$
 #variable_conflict use_column
@@ -73,18 +74,30 @@ declare
     v_now bigint := now_ms();
     v_name text;
     v_address text;
-    v_one jsonb := p_messages -> 0;
+    v_messages jsonb := with_cause(p_sender, p_messages, p_delivery);
+    v_one jsonb := v_messages -> 0;
     v_recipient uuid;
+    v_refusals jsonb;
 begin
     -- The usual case, a message to an agent by its name, without the machinery of the others: a third of its time.
-    if jsonb_array_length(p_messages) = 1 and v_one ->> 'kind' in ('tell', 'announce') then
+    if jsonb_array_length(v_messages) = 1 and v_one ->> 'kind' in ('tell', 'announce') then
         select a.id, a.name into v_recipient, v_name
         from agents a where a.name = v_one ->> 'to' and not a.reserved and a.id <> p_sender;
         if found then
-            insert into messages (id, sender, address, room, kind, content, in_reply_to, expires_at, hops, traceparent, accepted_at)
+            refused := refusal(p_sender, v_recipient, coalesce((v_one ->> 'hops')::integer, 0), as_uuid(v_one ->> 'origin'),
+                               v_one ->> 'in_reply_to', 1, 1);
+        end if;
+        if refused is not null then
+            v_refusals := case when exists (select from messages where id = (v_one ->> 'id')::uuid and sender = p_sender)
+                               then '{}' else jsonb_build_object((v_one ->> 'id')::uuid, refused) end;
+            refused := null;
+        elsif v_recipient is not null then
+            v_refusals := '{}';
+            insert into messages (id, sender, address, room, kind, content, in_reply_to, expires_at, hops, origin, traceparent,
+                                  accepted_at)
             values ((v_one ->> 'id')::uuid, p_sender, v_name, v_one ->> 'room', v_one ->> 'kind', v_one -> 'content',
                     v_one ->> 'in_reply_to', (v_one ->> 'expires_at')::bigint, coalesce((v_one ->> 'hops')::integer, 0),
-                    v_one ->> 'traceparent', v_now)
+                    as_uuid(v_one ->> 'origin'), v_one ->> 'traceparent', v_now)
             on conflict do nothing;
             if found then
                 insert into deliveries (message, sender, recipient, room, kind, expires_at, accepted_at)
@@ -99,12 +112,22 @@ begin
         v_name := null;
     end if;
 
+    v_refusals := coalesce(v_refusals, refusals(p_sender, v_messages));
+    if p_strict and v_refusals <> '{}' then
+        select min(value) into refused from jsonb_each_text(v_refusals);
+        ids := '{}';
+        names := '{}';
+        dead := '{}';
+        return;
+    end if;
+
     with fresh as (
-        insert into messages (id, sender, address, room, kind, content, in_reply_to, expires_at, hops, traceparent, accepted_at)
-        select g.id, p_sender, g."to", g.room, g.kind, g.content, g.in_reply_to, g.expires_at, coalesce(g.hops, 0),
-               g.traceparent, v_now
-        from jsonb_to_recordset(p_messages) as g (id uuid, "to" text, room text, kind text, content jsonb,
-             in_reply_to text, expires_at bigint, hops integer, traceparent text)
+        insert into messages (id, sender, address, room, kind, content, in_reply_to, expires_at, hops, origin, traceparent,
+                              accepted_at)
+        select g.id, p_sender, g."to", g.room, g.kind, g.content, g.in_reply_to, g.expires_at,
+               least(coalesce(g.hops, 0), 32), as_uuid(g.origin), g.traceparent, v_now
+        from jsonb_to_recordset(v_messages) as g (id uuid, "to" text, room text, kind text, content jsonb,
+             in_reply_to text, expires_at bigint, hops integer, origin text, traceparent text)
         on conflict do nothing
         returning id, kind
     )
@@ -117,20 +140,22 @@ begin
     with placed as (
         insert into deliveries (message, sender, recipient, room, kind, expires_at, accepted_at, state, reason, ended_at)
         select g.id, p_sender, r.recipient, g.room, g.kind, g.expires_at, v_now,
-               case when r.recipient is null then 'dead' else 'accepted' end,
-               case when r.recipient is null then 'there is no agent ' || quote_literal(g."to") end,
-               case when r.recipient is null then v_now end
-        from rows from (jsonb_to_recordset(p_messages) as (id uuid, "to" text, room text, kind text, expires_at bigint))
+               case when r.recipient is null or v_refusals ? g.id::text then 'dead' else 'accepted' end,
+               case when r.recipient is null then 'there is no agent ' || quote_literal(g."to") else v_refusals ->> g.id::text end,
+               case when r.recipient is null or v_refusals ? g.id::text then v_now end
+        from rows from (jsonb_to_recordset(v_messages) as (id uuid, "to" text, room text, kind text, expires_at bigint))
              with ordinality as g (id, "to", room, kind, expires_at, ord)
-        left join lateral recipients_of(p_sender, g."to", g.id) as r (recipient) on true
+        left join lateral (  -- of what is refused one delivery tells, whomever it was for
+            select f.recipient from recipients_of(p_sender, g."to", g.id) as f (recipient)
+            limit case when v_refusals ? g.id::text then 1 end) r on true
         where g.id = any (v_fresh) and (r.recipient is not null or g."to" not in ('all', 'children'))
         order by g.ord
-        returning seq, message, recipient
+        returning seq, message, recipient, state
     )
-    select coalesce(array_agg(p.message) filter (where a.id is not null), '{}'),
-           coalesce(array_agg(a.name) filter (where a.id is not null), '{}'),
-           coalesce(array_agg(p.message) filter (where a.id is null), '{}'),
-           coalesce(array_agg(p.seq) filter (where a.id is null), '{}')
+    select coalesce(array_agg(p.message) filter (where p.state = 'accepted'), '{}'),
+           coalesce(array_agg(a.name) filter (where p.state = 'accepted'), '{}'),
+           coalesce(array_agg(p.message) filter (where p.state = 'dead'), '{}'),
+           coalesce(array_agg(p.seq) filter (where p.state = 'dead'), '{}')
     into ids, names, dead, v_dead
     from placed p left join agents a on a.id = p.recipient;
 
@@ -156,19 +181,19 @@ begin
         end loop;
     end if;
 
-    if cardinality(v_fresh) < jsonb_array_length(p_messages) then
+    if cardinality(v_fresh) < jsonb_array_length(v_messages) then
         select ids || coalesce(array_agg(d.message), '{}'), names || coalesce(array_agg(a.name), '{}')
         into ids, names
         from deliveries d join agents a on a.id = d.recipient
         where d.sender = p_sender and d.message <> all (v_fresh)
-          and d.message in (select (value ->> 'id')::uuid from jsonb_array_elements(p_messages));
+          and d.message in (select (value ->> 'id')::uuid from jsonb_array_elements(v_messages));
     end if;
 end $$;
 
 -- Store.post: the agent that is logged in sends.
-create function post_messages(p_messages jsonb, out ids uuid[], out names text[], out dead uuid[])
+create function post_messages(p_messages jsonb, out ids uuid[], out names text[], out dead uuid[], out refused text)
 language plpgsql security definer set search_path from current
 as $$
 begin
-    select a.ids, a.names, a.dead into ids, names, dead from accept_messages(require_agent(), p_messages, true) a;
+    select a.* into ids, names, dead, refused from accept_messages(require_agent(), p_messages, true, null) a;
 end $$;

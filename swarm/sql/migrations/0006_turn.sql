@@ -64,7 +64,7 @@ begin
     end if;
 
     if jsonb_array_length(p_turn -> 'outgoing') > 0 then
-        select a.names, a.dead into recipients, dead from accept_messages(v_me, p_turn -> 'outgoing', false) a;
+        select a.names, a.dead into recipients, dead from accept_messages(v_me, p_turn -> 'outgoing', false, v_seq) a;
     end if;
 
     if v_outcome is not null then

@@ -31,8 +31,8 @@ $$;
 
 create function claim_deliveries(p_epoch bigint, p_names text[], p_free integer[])
 returns table (delivery bigint, id uuid, sender text, recipient text, room text, kind text, content text,
-               attempt integer, crashes integer, in_reply_to text, expires_at bigint, hops integer, traceparent text,
-               accepted_at bigint)
+               attempt integer, crashes integer, in_reply_to text, expires_at bigint, hops integer, origin uuid,
+               traceparent text, accepted_at bigint)
 language plpgsql
 as $$
 #variable_conflict use_column
@@ -71,7 +71,7 @@ begin
         where m.kind = 'task' and t.id = m.message and t.state in ('submitted', 'working', 'input-required')
     )
     select m.seq, m.message, s.name, r.name, m.room, m.kind, x.content::text, m.attempts, m.crashes, x.in_reply_to,
-           m.expires_at, x.hops, x.traceparent, m.accepted_at
+           m.expires_at, x.hops, x.origin, x.traceparent, m.accepted_at
     from marked m
     join messages x on x.id = m.message and x.sender = m.sender
     join agents s on s.id = m.sender
@@ -192,12 +192,13 @@ begin
     return query select * from ended_rows(v_ended);
 end $$;
 
-create function accept_for(p_epoch bigint, p_sender uuid, p_messages jsonb, out ids uuid[], out names text[], out dead uuid[])
+create function accept_for(p_epoch bigint, p_sender uuid, p_messages jsonb, out ids uuid[], out names text[], out dead uuid[],
+                           out refused text)
 language plpgsql
 as $$
 begin
     perform hold_lease(p_epoch);
-    select a.ids, a.names, a.dead into ids, names, dead from accept_messages(p_sender, p_messages, true) a;
+    select a.* into ids, names, dead, refused from accept_messages(p_sender, p_messages, true, null) a;
 end $$;
 
 create function delegate_for(p_epoch bigint, p_sender uuid, p_tasks jsonb) returns setof task_list language plpgsql

@@ -47,6 +47,8 @@ begin
     update agents set planned = false, desired = 'stopped', updated_at = v_now
     where planned and not reserved and id not in (select id from plans) and id not in (select agent from spawned);
 
+    perform plan_send_limits(p_plans);
+
     for v_plan in select a.id, a.planned, current_schema() || '.' || a.id as role, p_verifiers ->> a.name as verifier
                   from agents a where not a.reserved order by a.id
     loop

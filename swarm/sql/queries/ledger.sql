@@ -28,7 +28,7 @@ select name from agents where not reserved order by name;
 select set_desired($1, $2, $3);
 
 -- name: accept
-select r.ids, r.names from agents s, accept_for($1, s.id, $3::jsonb) r where s.name = $2;
+select r.ids, r.names, r.refused from agents s, accept_for($1, s.id, $3::jsonb) r where s.name = $2;
 
 -- name: claim
 select * from claim_deliveries($1, $2, $3);
@@ -87,12 +87,20 @@ join messages m on m.id = d.message and m.sender = d.sender
 join agents s on s.id = d.sender
 order by d.seq;
 
+-- name: storms
+select s.kind, a.name as sender, coalesce(r.name, '') as recipient, s.text, s.refused, s.first_at, s.last_at
+from storms s join agents a on a.id = s.sender left join agents r on r.id = s.recipient
+where s.last_at >= $1
+order by s.last_at desc, s.kind, a.name limit 1000;
+
 -- name: stats
 select 'deliveries.' || state as name, count(*) as count from deliveries group by state
 union all
 select 'tasks.' || state, count(*) from tasks group by state
 union all
-select 'pruned.' || what, count from pruned;
+select 'pruned.' || what, count from pruned
+union all
+select 'refused.' || kind, sum(refused)::bigint from storms group by kind;
 
 -- name: prune
 select * from prune($1, $2, $3::jsonb, $4, $5);

@@ -10,7 +10,7 @@ select me()::text;
 select status, recipients, dead from commit_turn($1::jsonb);
 
 -- name: post
-select ids, names from post_messages($1::jsonb);
+select ids, names, refused from post_messages($1::jsonb);
 
 -- name: delegate
 select * from delegate_tasks($1::jsonb);

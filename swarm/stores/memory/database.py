@@ -17,6 +17,7 @@ import msgspec
 from bus.envelope import MAX_HOPS
 from bus.errors import Refused
 from swarm.errors import StoreDown, UnknownAgent
+from swarm.limits import refused
 from swarm.records import (
     COORDINATOR,
     OPERATOR,
@@ -34,6 +35,7 @@ from swarm.records import (
 from swarm.stores.checks import to_json
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, MessageRow, TaskRow, task_value
 from swarm.stores.memory.shelf import Shelf
+from swarm.stores.memory.storms import Storms
 
 if TYPE_CHECKING:
     from swarm.stores.memory.ledger import MemoryLedger
@@ -72,6 +74,7 @@ class MemoryDatabase:
         self.lease_epoch = 0
         self.lease_until = 0
         self._seq = 0
+        self.storms = Storms(self, self.now)
         for number, name in enumerate((OPERATOR, COORDINATOR), 1):
             row = AgentRow(
                 str(UUID(int=number)), name, self.now(), self.now(), reserved=True, desired="stopped"
@@ -141,9 +144,17 @@ class MemoryDatabase:
 
     # ── accepting ─────────────────────────────────────────────────────────────────────────────────
     def accept(
-        self, sender: AgentRow, messages: Sequence[Outgoing], *, strict: bool
+        self,
+        sender: AgentRow,
+        messages: Sequence[Outgoing],
+        *,
+        strict: bool,
+        in_hand: DeliveryRow | None = None,
     ) -> tuple[list[Receipt], list[str]]:
-        """Receipts, and the ids of messages that nobody gets. With `strict` those are an error instead."""
+        """Receipts, and the ids of messages that nobody gets: nobody is called so, or they are refused. With `strict`
+        that is an error instead. `in_hand`: because of what the sender sends them."""
+        causes = [self.storms.with_cause(sender, message, in_hand) for message in messages]
+        messages = [message for message, _ in causes]
         contents = [_content.decode(to_json("The message", m.content)) for m in messages]
         fresh = [m for m in messages if (m.id.lower(), sender.id) not in self.messages]
         plan = {m.id: self._recipients(sender, m) for m in fresh}
@@ -156,6 +167,14 @@ class MemoryDatabase:
                             reason="own_message",
                         )
                     raise self.unknown(message.to)
+        refusals: dict[str, str] = {}
+        for message, cause in causes:
+            if message.id in plan:
+                said = self.storms.refusal(sender, message, plan[message.id], cause)
+                if said is not None and strict:
+                    raise refused(said)
+                if said is not None:
+                    refusals[message.id] = said
         dead: list[DeliveryRow] = []
         for message, content in zip(messages, contents, strict=True):
             if message.id not in plan:
@@ -169,9 +188,16 @@ class MemoryDatabase:
                 content,
                 in_reply_to=message.in_reply_to,
                 expires_at=message.expires_at,
-                hops=message.hops,
+                hops=min(message.hops, MAX_HOPS),
+                origin=message.origin,
                 traceparent=message.traceparent,
             )
+            if message.id in refusals:
+                delivery = self.put_delivery(row, None)
+                delivery.recipient = plan[message.id][0].id if plan[message.id] else None
+                delivery.reason = refusals[message.id]
+                dead.append(delivery)
+                continue
             for recipient in plan[message.id]:
                 self.put_delivery(row, recipient.id)
             if not plan[message.id] and message.to not in ("all", "children"):
@@ -190,7 +216,7 @@ class MemoryDatabase:
                     sorted(
                         self.name(d.recipient)
                         for d in self.messages[m.id.lower(), sender.id].deliveries
-                        if d.recipient is not None
+                        if d.recipient is not None and m.id not in refusals
                     )
                 ),
             )
@@ -218,6 +244,7 @@ class MemoryDatabase:
         in_reply_to: str | None = None,
         expires_at: int | None = None,
         hops: int = 0,
+        origin: str | None = None,
         traceparent: str | None = None,
     ) -> MessageRow:
         row = MessageRow(
@@ -232,9 +259,14 @@ class MemoryDatabase:
             expires_at,
             hops,
             traceparent,
+            origin,
         )
         self.messages[id, sender.id] = row
         return row
+
+    def messages_of(self, id: str) -> Iterator[MessageRow]:
+        """Two agents may have used one id."""
+        return (row for (known, _), row in self.messages.items() if known == id)
 
     def put_delivery(self, message: MessageRow, recipient: str | None) -> DeliveryRow:
         self._seq += 1
@@ -357,7 +389,11 @@ class MemoryDatabase:
             f"tasks.{t.state}" for t in self.tasks.values()
         ]:
             counts[key] = counts.get(key, 0) + 1
-        return counts | {f"pruned.{what}": count for what, count in self.pruned.items()}
+        counts |= {f"pruned.{what}": count for what, count in self.pruned.items()}
+        for storm in self.storms.noted.values():
+            key = f"refused.{storm.kind}"
+            counts[key] = counts.get(key, 0) + storm.refused
+        return counts
 
 
 def derived(text: str) -> str:

@@ -9,6 +9,7 @@ import msgspec
 
 from swarm.errors import StoreError
 from swarm.ledger import LeaseLost
+from swarm.limits import Storm
 from swarm.records import (
     DEADLINE_PASSED,
     DEFAULT_LIMITS,
@@ -146,6 +147,8 @@ class MemoryLedger(HierarchyPart):
             plan.orphans,
         )
         row.birth = None
+        if plan.limits is not None:
+            database.storms.limits[row.id] = plan.limits
         row.parent = database.names[plan.parent].id if plan.parent else None
         if not row.planned:
             row.planned, row.desired, row.updated_at = True, "running", now
@@ -215,6 +218,7 @@ class MemoryLedger(HierarchyPart):
             in_reply_to=message.in_reply_to,
             expires_at=message.expires_at,
             hops=message.hops,
+            origin=message.origin,
             traceparent=message.traceparent,
             accepted_at=message.accepted_at,
         )
@@ -346,6 +350,10 @@ class MemoryLedger(HierarchyPart):
         self, part: PrunePart, retention: Retention, *, after: str = "", most: int = 200
     ) -> Pruned:
         return prune(self._writing(), part, retention, after, most)
+
+    async def storms(self, since: int) -> list[Storm]:
+        noted = self._reading().storms.noted.values()
+        return sorted((s for s in noted if s.last_at >= since), key=lambda s: (-s.last_at, s.kind, s.sender))
 
     async def stats(self) -> dict[str, int]:
         return dict(self._reading().stats())

@@ -84,6 +84,7 @@ class MessageRow:
     expires_at: int | None = None
     hops: int = 0
     traceparent: str | None = None
+    origin: str | None = None
     deliveries: list[DeliveryRow] = field(default_factory=list)
 
 

@@ -91,7 +91,7 @@ class MemoryStore:
                 return Committed("committed", () if sender.reserved else (sender.name,))
             self._handle(delivery)
         database.remember(me, turn.memories)
-        receipts, dead = database.accept(me, turn.outgoing, strict=False)
+        receipts, dead = database.accept(me, turn.outgoing, strict=False, in_hand=delivery)
         recipients = [name for receipt in receipts for name in receipt.recipients]
         if turn.outcome is not None and (name := self._end_task(turn)) is not None:
             recipients.append(name)

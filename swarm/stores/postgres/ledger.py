@@ -11,6 +11,7 @@ import msgspec
 
 from swarm.errors import StoreDown, UnknownAgent
 from swarm.ledger import LeaseLost
+from swarm.limits import Storm, refused
 from swarm.records import (
     DEFAULT_LIMITS,
     AgentPlan,
@@ -33,7 +34,15 @@ from swarm.stores.postgres.migrations import load_migrations, migrate
 from swarm.stores.postgres.names import role_name, schema_name
 from swarm.stores.postgres.pool import Connections, Rows, session_settings, translate
 from swarm.stores.postgres.roles import verifier
-from swarm.stores.postgres.rows import to_agent, to_dispatch, to_ended, to_message_views, to_receipts, to_task
+from swarm.stores.postgres.rows import (
+    to_agent,
+    to_dispatch,
+    to_ended,
+    to_message_views,
+    to_receipts,
+    to_storm,
+    to_task,
+)
 from swarm.stores.queries import load
 
 _SQL: Final = load("ledger.sql")
@@ -150,6 +159,8 @@ class PostgresLedger(HierarchyPart):
             raise await self._with_near_names(error.address) from None
         if not rows:
             raise await self._with_near_names(sender)
+        if rows[0]["refused"] is not None:
+            raise refused(rows[0]["refused"])
         return to_receipts(messages, rows[0]["ids"], rows[0]["names"])
 
     async def claim(self, free: Mapping[str, int]) -> list[Dispatch]:
@@ -219,6 +230,9 @@ class PostgresLedger(HierarchyPart):
         ages = msgspec.json.encode(retention.milliseconds()).decode()
         (row,) = await self._write("prune", part, ages, after, most, id="a batch of the cleaner")
         return Pruned(msgspec.json.decode(row["gone"], type=dict[str, int]), row["next"])
+
+    async def storms(self, since: int) -> list[Storm]:
+        return [to_storm(row) for row in await self._connections.read(_SQL["storms"], since)]
 
     async def stats(self) -> dict[str, int]:
         return {row["name"]: row["count"] for row in await self._connections.read(_SQL["stats"])}

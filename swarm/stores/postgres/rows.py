@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from swarm.limits import Storm
 from swarm.records import (
     AgentPermissions,
     AgentRecord,
@@ -71,9 +72,14 @@ def to_dispatch(row: Row) -> Dispatch:
         in_reply_to=row["in_reply_to"],
         expires_at=row["expires_at"],
         hops=row["hops"],
+        origin=None if row["origin"] is None else str(row["origin"]),
         traceparent=row["traceparent"],
         accepted_at=row["accepted_at"],
     )
+
+
+def to_storm(row: Row) -> Storm:
+    return Storm(**dict(row))
 
 
 def to_ended(row: Row) -> Ended:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from swarm.errors import StoreError, UnknownAgent
+from swarm.limits import refused
 from swarm.records import (
     AgentRecord,
     Committed,
@@ -90,6 +91,8 @@ class PostgresStore:
             )
         except UnknownAgent as error:
             raise await self._with_near_names(error) from None
+        if rows[0]["refused"] is not None:
+            raise refused(rows[0]["refused"])
         return to_receipts(messages, rows[0]["ids"], rows[0]["names"])
 
     async def resolve(self, address: str) -> tuple[str, ...]:
