@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "restart": "a fresh process for an agent",
     "resume": "let a quarantined agent try again",
     "top": "what runs and what it does, as it changes",
+    "run": "one agent alone, over HTTP",
     "logs": "what the processes said",
     "doctor": "what is wrong, and what to do",
     "character": "check or show a character",

@@ -35,7 +35,7 @@ async def handle_ask(runtime: AgentRuntime, envelope: Envelope, answer: Answer, 
     answer hears no second try of it."""
 
     async def turn() -> MessageResult:
-        return await runtime.process_message(_message(envelope), say=answer.say)
+        return await runtime.process_message(_message(runtime, envelope), say=answer.say)
 
     left = envelope.seconds_left()
     late = asyncio.timeout(left)
@@ -68,7 +68,8 @@ async def handle_delivery(runtime: AgentRuntime, envelope: Envelope, rest: Rest)
     """Run the turn until the ledger has its end."""
 
     async def turn() -> Status:
-        return (await runtime.process_message(_message(envelope), delivery=envelope.delivery)).status
+        message = _message(runtime, envelope)
+        return (await runtime.process_message(message, delivery=envelope.delivery)).status
 
     async def bury() -> Status:
         return await _end(runtime, envelope, dead=failure.reason[:1000])
@@ -124,14 +125,14 @@ def _as_bus_error(name: str, error: Exception) -> BusError:
     return Failed(f"{name} failed: {type(error).__name__}.", reason="exception")
 
 
-def _message(envelope: Envelope) -> Message:
+def _message(runtime: AgentRuntime, envelope: Envelope) -> Message:
     """The envelope as a turn sees it. Raises BadMessage when its body is not content."""
     return Message(
         id=envelope.id,
         sender=envelope.sender,
         room=envelope.room,
         kind=envelope.kind,
-        content=_marked(envelope),
+        content=_marked(envelope, alone=runtime.peers.connected is None),
         received_at=int(time.time() * 1000),
         in_reply_to=envelope.in_reply_to,
         hops=envelope.hops,
@@ -142,10 +143,11 @@ def _message(envelope: Envelope) -> Message:
     )
 
 
-def _marked(envelope: Envelope) -> Content:
-    """The content, saying when it comes from another agent (F2, F4); its own metadata is kept."""
+def _marked(envelope: Envelope, *, alone: bool) -> Content:
+    """The content, saying when it comes from another agent (F2, F4); its own metadata is kept. Whoever speaks to
+    an agent that is alone is none."""
     content = read_body(envelope, Content)
-    if envelope.sender.startswith(OPERATOR):
+    if alone or envelope.sender.startswith(OPERATOR):
         return content
     marks: dict[str, Any] = {"from_agent": envelope.sender, "inter_agent": True}
     if envelope.kind == "announce":

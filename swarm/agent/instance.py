@@ -103,7 +103,7 @@ class Instance:
             if not stop.asked:
                 log.error("the connection to the bus is closed for good; start me again")
             await presence.say_draining()
-            drained = await _drain(mailbox, stop, spec.drain_seconds if stop.asked else 0.0)
+            drained = await drain(mailbox, stop, spec.drain_seconds if stop.asked else 0.0)
             for task in owned:
                 task.cancel()
             await bell.ring()
@@ -125,7 +125,7 @@ def _control(incoming: Incoming) -> RollCall | Probe | None:
         return None
 
 
-async def _drain(mailbox: Mailbox, stop: Stop, seconds: float) -> bool:
+async def drain(mailbox: Mailbox, stop: Stop, seconds: float) -> bool:
     """Drain to the deadline, or at once when hurried by a second signal."""
     async with asyncio.TaskGroup() as group:
         draining = group.create_task(mailbox.drain(seconds))
