@@ -23,6 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from swarm.agent.essential import Essential
 from swarm.agent.lifecycle import Phase
 from swarm.agent.manifest import Manifest, check_manifest, stand_in
 from swarm.agent.plugins import (
@@ -60,6 +61,7 @@ class Loading:
         self._given = tuple(given)
         self._folder = folder
         self._sources: dict[str, Source] = {}
+        self._own: frozenset[str] = frozenset()
         self._available: dict[str, Manifest] = {}
         self._stand_ins: dict[str, tuple[Action, str]] = {}
         self._broken: dict[str, str] = {}
@@ -94,6 +96,10 @@ class Loading:
                 f"The setting load is {' or '.join(MODES)}, not {mode!r}{near(str(mode), MODES)}"
             )
         return str(mode)
+
+    def add(self, plugin: Plugin) -> None:
+        """One more of the plugins given, before the start."""
+        self._given = (*self._given, plugin)
 
     # ── at start ──────────────────────────────────────────────────────────────────────────────────
     async def load_all(self) -> None:
@@ -174,7 +180,10 @@ class Loading:
     async def _open_for_start(self, *, lazy: bool) -> list[Plugin]:
         """Find every plugin of this agent and open those that belong to the start, with all they need."""
         opened: dict[str, Plugin] = {}
-        pending = [(name, False) for name in await self._names()]
+        names = await self._names()
+        setting = self._runtime.get_setting("essentialPlugins")
+        essential = Essential(setting, names, self._own, self._is_required)
+        pending = [(name, False) for name in names]
         while pending:
             name, needed = pending.pop(0)
             if name in opened:
@@ -182,10 +191,17 @@ class Loading:
             try:
                 source = self._source(name)
                 manifest = source.manifest
+                if not needed and not essential.may_be(name, manifest):
+                    essential.leave_out(name)
+                    continue
                 if lazy and manifest is not None and not manifest.at_start and not needed:
                     self._available[name] = manifest
                     continue
-                opened[name] = self._open(source)
+                plugin = self._open(source)
+                if not needed and not essential.keeps(plugin):
+                    essential.leave_out(name)
+                    continue
+                opened[name] = plugin
                 pending += [(need, True) for need in opened[name].dependencies]
             except PluginError as error:
                 known = self._sources.get(name)
@@ -195,6 +211,7 @@ class Loading:
                 await self._give_up(name, required, error)
         for name in opened:
             self._available.pop(name, None)
+        essential.say(self._log, opened)
         return list(opened.values())
 
     async def _names(self) -> list[str]:
@@ -210,6 +227,7 @@ class Loading:
                     self._sources.setdefault(own.name, own)
             except PluginError as error:
                 await self._give_up(self._folder.name, True, error)
+        self._own = frozenset(self._sources)
         return [*self._sources, *own_names(self._runtime.character.plugins)]
 
     def _source(self, name: str) -> Source:
