@@ -16,8 +16,6 @@ class Proxy:
         """Cut each connection as soon as the server answers on it: what was asked is done, and nobody hears."""
         self.refuse = False
         """Whoever connects is cut off at once."""
-        self.answers_left: int | None = None
-        """How many more pieces of answers come through before `swallow` sets in by itself."""
         self.cut = 0
 
     async def __aenter__(self) -> Proxy:
@@ -26,10 +24,14 @@ class Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
+    def hang_up(self) -> None:
+        """Cut every connection there is, both ways."""
         for writer in self._writers:
             writer.transport.abort()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.hang_up()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def url(self, url: str) -> str:
@@ -53,9 +55,6 @@ class Proxy:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while octets := await source.read(65536):
-                if answers and self.answers_left is not None:
-                    self.answers_left -= 1
-                    self.swallow = self.swallow or self.answers_left < 0
                 if answers and self.swallow:
                     self.cut += 1
                     break

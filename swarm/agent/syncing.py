@@ -158,8 +158,9 @@ def _is_its_own_fault(error: StoreError | Refused) -> bool:
     return error.reason in _OWN_FAULT or (len(error.reason) == 5 and error.reason[:2] in ("22", "23"))
 
 
-def upstream_of(url: str, agent: str) -> Callable[[], Upstream]:
+def upstream_of(url: str, agent: str, deadline: float | None = None) -> Callable[[], Upstream]:
     """Opens the swarm's database by the URL of the agent's own login there, `postgresql://SCHEMA.AGENT_ID:…@…`.
+    `deadline` bounds one call in seconds, with its tries.
     Raises ConfigError for a URL that is none; it is not repeated, for it holds a password."""
     from urllib.parse import unquote, urlsplit
 
@@ -184,6 +185,6 @@ def upstream_of(url: str, agent: str) -> Callable[[], Upstream]:
     def connect() -> Upstream:
         from swarm.stores.postgres import PostgresStore
 
-        return PostgresStore(url, schema, agent, agent_id, size=1, deadline=DEADLINE)
+        return PostgresStore(url, schema, agent, agent_id, size=1, deadline=deadline or DEADLINE)
 
     return connect

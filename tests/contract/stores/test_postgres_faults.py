@@ -120,7 +120,8 @@ async def test_a_random_storm_of_killed_backends_loses_and_doubles_nothing(
                     " where usename like $1 || '.%' and random() < 0.5",
                     world.swarm,
                 )
-                await asyncio.sleep(0.01)
+                seen = len(done)  # faster than connections are made, nothing would ever be done
+                await eventually(lambda seen=seen: stopped.is_set() or len(done) > seen, seconds=30)
 
     async def work() -> None:
         for number in range(40):
@@ -135,7 +136,11 @@ async def test_a_random_storm_of_killed_backends_loses_and_doubles_nothing(
                 turn = Turn(
                     delivery=got.delivery, memories=(memory(got.content.text),), outgoing=(message("writer"),)
                 )
-                assert (await reader.commit(turn)).status in ("committed", "duplicate")
+                try:
+                    committed = await reader.commit(turn)
+                except Unknown:
+                    committed = await reader.commit(turn)
+                assert committed.status in ("committed", "duplicate")
                 done.append(got.content.text)
         stopped.set()
 
