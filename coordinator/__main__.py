@@ -14,12 +14,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from bus.bus import Bus
 from bus.errors import Disconnected, Refused
 from coordinator.settings import SETTINGS_VARIABLE, CoordinatorSettings, load_settings
-from swarm.errors import ConfigError, StoreDown
+from swarm.errors import ConfigError, StoreDown, StoreError
 from swarm.ledger import Ledger
+
+if TYPE_CHECKING:
+    from coordinator.service import Coordinator
 
 log = logging.getLogger("coordinator")
 
@@ -122,12 +126,35 @@ async def _serve(settings: CoordinatorSettings, stopping: asyncio.Event, started
         if not await _reachable(ledger, settings.dependency_seconds):
             return DEPENDENCY_DOWN
         started.set()
-        await Coordinator(bus, ledger, settings, stopping=stopping).run()
+        coordinator = Coordinator(bus, ledger, settings, stopping=stopping)
+        async with asyncio.TaskGroup() as group:
+            pages = group.create_task(_pages(settings.pages, coordinator, bus, ledger))
+            await coordinator.run()
+            pages.cancel()
         return DRAINED
     finally:
         await bus.drain(settings.drain_seconds)
         if ledger is not None:
             await ledger.close()
+
+
+async def _pages(address: str, coordinator: Coordinator, bus: Bus, ledger: Ledger) -> None:
+    """`/health`, `/ready` and `/metrics`, if there is an address for them. A standby is ready: it can take over."""
+    if not address:
+        return
+    from coordinator.families import CoordinatorFamilies
+    from swarm.metrics.pages import Pages
+
+    async def ready() -> list[str]:
+        reasons = [] if bus.connected else ["The bus cannot be reached."]
+        try:
+            await ledger.ping()
+        except StoreError as error:
+            reasons.append(f"The store cannot be reached: {error}")
+        return reasons
+
+    families = CoordinatorFamilies(ledger, coordinator.metrics, lambda: coordinator.term)
+    await Pages(address, ready, families.read).run()
 
 
 async def _connect(settings: CoordinatorSettings) -> Bus:

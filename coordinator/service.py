@@ -11,6 +11,7 @@ broadcast    announcements and reports         hierarchy    the tree
 delegation   tasks                             placement    which node runs what
 running      ps, stop, start, restart          control      operators' requests
 verbs/       what operators can have done         diagnosis    how an instance says it is
+families     metrics of the whole swarm
 cleaner      what is over and old
 """
 

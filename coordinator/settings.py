@@ -34,6 +34,8 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     credentials_file: str = ""
     holder: str = ""
     log_level: str = "INFO"
+    pages: str = ""
+    """HOST:PORT of `/health`, `/ready` and `/metrics`; empty: none."""
 
     lease_seconds: Seconds = 3.0
     renew_seconds: Seconds = 1.0

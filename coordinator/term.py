@@ -87,7 +87,7 @@ class Term:
         hierarchy = Hierarchy(directory, presence)
         broadcast = Broadcast(ledger, router, progress)
         delegation = Delegation(ledger, router, progress)
-        running = Running(ledger, directory, presence, router, placer, progress)
+        self.running = running = Running(ledger, directory, presence, router, placer, progress)
         diagnosis = Diagnosis(bus, subjects, directory, presence)
         looking = Looking(
             epoch, lease.holder, ledger, directory, presence, router, hierarchy, running, diagnosis, metrics

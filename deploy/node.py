@@ -27,6 +27,7 @@ from bus.envelope import Envelope, pack, read_body
 from bus.errors import BusError, Disconnected
 from bus.subjects import Subjects
 from deploy.agent_settings import AgentSettings
+from deploy.node_pages import serve_pages
 from deploy.processes import end_strays
 from deploy.slot import Slot
 from deploy.zygote import Exited, Zygote, ZygoteFailed
@@ -35,7 +36,7 @@ from swarm.agent.spec import AgentSpec
 from swarm.errors import ConfigError, SwarmError, exit_code
 from swarm.ids import new_id
 from swarm.project import Project
-from swarm.protocol import BEAT_SECONDS, Assignment, NodeBeat, Placement, RollCall
+from swarm.protocol import BEAT_SECONDS, Assignment, NodeBeat, NodeInstance, Placement, RollCall
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rooms_at_once: int = 16
     capacity: int = 64
     drain_seconds: float = 25.0
+    pages: str = ""
+    """HOST:PORT of `/health`, `/ready` and `/metrics`; empty: none."""
     entry: str = "swarm.agent.process:run"
     preload: tuple[str, ...] = PRELOAD
 
@@ -135,6 +138,17 @@ class Node:
             for slot in self._slots.values():
                 slot.hurry()
         self._stopping.set()
+
+    def not_ready(self) -> list[str]:
+        """Why this node could not start an instance now."""
+        reasons = [] if self._bus.connected else ["The bus cannot be reached."]
+        if not self._warm.is_set():
+            reasons.append("The warm parent is not up.")
+        return reasons
+
+    def rows(self) -> list[NodeInstance]:
+        """What this node runs, as its beats say it."""
+        return [slot.snapshot() for slot in self._slots.values()]
 
     async def _keep_warm(self) -> None:
         """Keep one warm parent; when it dies, all instances died with it, and another is started."""
@@ -351,7 +365,10 @@ async def serve(settings: NodeSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
     try:
-        await node.run()
+        async with asyncio.TaskGroup() as group:
+            pages = group.create_task(serve_pages(settings.pages, node))
+            await node.run()
+            pages.cancel()
     finally:
         await bus.drain(2.0)
     return 0

@@ -1,9 +1,11 @@
 """A swarm whose servers and processes somebody else starts (compose, Kubernetes, systemd): what they must be told.
 
-    python -m deploy.prepare keys    before the servers: the authority's keys, nats.conf, the database's password
-    python -m deploy.prepare swarm   with the servers up: the registry, and the settings of coordinator and nodes
+    python -m deploy.prepare keys       before the servers: the authority's keys, nats.conf, the database's password
+    python -m deploy.prepare settings   what coordinator and nodes read at their start
+    python -m deploy.prepare registry   with the database up: the schema and the agents
+    python -m deploy.prepare swarm      the last two at once
 
-`swarm up` does the same for a swarm on one machine. Both commands may run again at any time: keys and passwords
+`swarm up` does the same for a swarm on one machine. All may run again at any time: keys and passwords
 stay as they are, the registry follows swarm.toml. What is left in `.swarm/` belongs to the nodes, because
 whoever holds its keys can be anyone; the coordinator's part goes to a folder of its own.
 """
@@ -66,7 +68,18 @@ def prepare_keys(
     return authority
 
 
-async def prepare_swarm(
+async def prepare_registry(
+    project: Project, plan: Plan, *, store_url: str, wait: float = STORE_SECONDS
+) -> list[str]:
+    """Bring the schema and the registry in line with swarm.toml; a coordinator that runs converges. Returns what
+    changed, a sentence each. Raises StoreDown when the database does not answer within `wait` seconds."""
+    changes = await _provisioned(project, plan, store_url, wait)
+    if changes and project.state() is not None:
+        await _converge(project)
+    return changes
+
+
+def prepare_settings(
     project: Project,
     plan: Plan,
     *,
@@ -74,21 +87,14 @@ async def prepare_swarm(
     store_url: str,
     coordinator: Path,
     nodes: Sequence[str],
-    wait: float = STORE_SECONDS,
-) -> list[str]:
-    """Provision the registry and write the settings of the coordinator (into the folder `coordinator`) and of each
-    node (``.swarm/secrets/<node>.json``); a coordinator that runs converges. Returns what changed, a sentence each.
-
-    Raises StoreDown when the database does not answer within `wait` seconds.
-    """
+    pages: str = "",
+) -> None:
+    """Write the settings of the coordinator (into the folder `coordinator`), of each node
+    (``.swarm/secrets/<node>.json``), and what lets commands find the swarm. `pages` is where each of these processes
+    serves `/health`, `/ready` and `/metrics`: HOST:PORT, or nothing."""
     authority = authority_of(project, plan.config.swarm.name)
-    before = project.state()
-    changes = await _provisioned(project, plan, store_url, wait)
-    _write_settings(project, plan, authority, bus_url, store_url, coordinator, nodes)
+    _write_settings(project, plan, authority, bus_url, store_url, coordinator, nodes, pages)
     project.write_state(_state(plan, bus_url, store_url))
-    if changes and before is not None:
-        await _converge(project)
-    return changes
 
 
 def authority_of(project: Project, swarm: str) -> Authority:
@@ -137,9 +143,15 @@ def _write_settings(
     store_url: str,
     coordinator: Path,
     nodes: Sequence[str],
+    pages: str,
 ) -> None:
     config, home = plan.config, project.home / "secrets"
-    common = {"swarm": config.swarm.name, "bus_url": bus_url, "log_level": config.swarm.log_level}
+    common = {
+        "swarm": config.swarm.name,
+        "bus_url": bus_url,
+        "log_level": config.swarm.log_level,
+        "pages": pages,
+    }
     who = authority.mint("coordinator", "coordinator")
     settings = common | {"store_url": store_url, "credentials": who.to_text()}
     ages = {"retention": config.retention.model_dump()}
@@ -210,21 +222,26 @@ async def _run(args: Namespace) -> list[str]:
             store_password=args.store_password,
         )
         return []
-    bus_url = args.bus_url or plan.config.bus.url
-    store_url = args.store_url or plan.config.store.url
-    if bus_url is None or store_url is None:
+    bus_url = getattr(args, "bus_url", None) or plan.config.bus.url or ""
+    store_url = args.store_url or plan.config.store.url or ""
+    if not store_url or (args.what != "registry" and not bus_url):
         raise UsageError("Give --bus-url and --store-url, or [bus] and [store] in swarm.toml.")
     if args.store_password is not None:
         store_url = with_password(store_url, read_secret(args.store_password).strip())
-    return await prepare_swarm(
-        project,
-        plan,
-        bus_url=bus_url,
-        store_url=store_url,
-        coordinator=args.coordinator,
-        nodes=args.node or ["node"],
-        wait=args.wait,
-    )
+    changes = []
+    if args.what in ("registry", "swarm"):
+        changes = await prepare_registry(project, plan, store_url=store_url, wait=args.wait)
+    if args.what in ("settings", "swarm"):
+        prepare_settings(
+            project,
+            plan,
+            bus_url=bus_url,
+            store_url=store_url,
+            coordinator=args.coordinator,
+            nodes=args.node or ["node"],
+            pages=args.pages,
+        )
+    return changes
 
 
 def _parser() -> ArgumentParser:
@@ -238,18 +255,32 @@ def _parser() -> ArgumentParser:
     keys.add_argument("--monitor-port", type=int, metavar="PORT", help="NATS's health page, on its loopback")
     keys.add_argument("--nats-conf", type=Path, required=True, metavar="FILE", help="written")
     keys.add_argument("--store-password", type=Path, required=True, metavar="FILE", help="written once")
-    swarm = commands.add_parser("swarm", help="when the servers are up")
-    swarm.add_argument("--bus-url", metavar="URL", help="as coordinator and nodes reach NATS")
-    swarm.add_argument("--store-url", metavar="URL", help="of the database, with a user who may create roles")
-    swarm.add_argument("--store-password", type=Path, metavar="FILE", help="read")
-    swarm.add_argument(
+    for name, help_text in (
+        ("settings", "before coordinator and nodes start"),
+        ("registry", "when the database is up"),
+        ("swarm", "settings and registry at once"),
+    ):
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("--store-url", metavar="URL", help="of the database; its user may create roles")
+        command.add_argument("--store-password", type=Path, metavar="FILE", help="read")
+        if name != "registry":
+            _add_settings(command)
+        if name != "settings":
+            command.add_argument(
+                "--wait", type=float, default=STORE_SECONDS, metavar="S", help="for the database (60 seconds)"
+            )
+    return parser
+
+
+def _add_settings(command: ArgumentParser) -> None:
+    command.add_argument("--bus-url", metavar="URL", help="as coordinator and nodes reach NATS")
+    command.add_argument(
         "--coordinator", type=Path, required=True, metavar="FOLDER", help="for its settings, which are secret"
     )
-    swarm.add_argument("--node", action="append", metavar="NAME", help="node or node-…; again for more")
-    swarm.add_argument(
-        "--wait", type=float, default=STORE_SECONDS, metavar="S", help="for the database (60 seconds)"
+    command.add_argument("--node", action="append", metavar="NAME", help="node or node-…; again for more")
+    command.add_argument(
+        "--pages", default="", metavar="HOST:PORT", help="where each serves /health, /ready and /metrics"
     )
-    return parser
 
 
 if __name__ == "__main__":
