@@ -55,6 +55,7 @@ def prepare_keys(
     if not host or not port.isdigit():
         raise UsageError(f"{listen!r} is not HOST:PORT, as in 0.0.0.0:4222.")
     authority = authority_of(project, swarm)
+    project.secret("project")  # agents' passwords are derived from it: it belongs to the keys
     try:
         text = authority.server_config(port=int(port), host=host, monitor_port=monitor_port)
         fresh = nats_conf.with_name(f".{nats_conf.name}.{os.getpid()}")
@@ -85,11 +86,11 @@ def prepare_settings(
     *,
     bus_url: str,
     store_url: str,
-    coordinator: Path,
+    coordinator: Path | None,
     nodes: Sequence[str],
     pages: str = "",
 ) -> None:
-    """Write the settings of the coordinator (into the folder `coordinator`), of each node
+    """Write the settings of the coordinator (into the folder `coordinator`, if there is one), of each node
     (``.swarm/secrets/<node>.json``), and what lets commands find the swarm. `pages` is where each of these processes
     serves `/health`, `/ready` and `/metrics`: HOST:PORT, or nothing."""
     authority = authority_of(project, plan.config.swarm.name)
@@ -141,7 +142,7 @@ def _write_settings(
     authority: Authority,
     bus_url: str,
     store_url: str,
-    coordinator: Path,
+    coordinator: Path | None,
     nodes: Sequence[str],
     pages: str,
 ) -> None:
@@ -152,10 +153,11 @@ def _write_settings(
         "log_level": config.swarm.log_level,
         "pages": pages,
     }
-    who = authority.mint("coordinator", "coordinator")
-    settings = common | {"store_url": store_url, "credentials": who.to_text()}
-    ages = {"retention": config.retention.model_dump()}
-    write_secret(coordinator / "coordinator.json", json.dumps(settings | ages))
+    if coordinator is not None:
+        who = authority.mint("coordinator", "coordinator")
+        settings = common | {"store_url": store_url, "credentials": who.to_text()}
+        ages = {"retention": config.retention.model_dump()}
+        write_secret(coordinator / "coordinator.json", json.dumps(settings | ages))
     for node in nodes:
         creds = home / f"{node}.creds"
         authority.mint("node", node).save(creds)
@@ -275,7 +277,10 @@ def _parser() -> ArgumentParser:
 def _add_settings(command: ArgumentParser) -> None:
     command.add_argument("--bus-url", metavar="URL", help="as coordinator and nodes reach NATS")
     command.add_argument(
-        "--coordinator", type=Path, required=True, metavar="FOLDER", help="for its settings, which are secret"
+        "--coordinator",
+        type=Path,
+        metavar="FOLDER",
+        help="for its settings, which are secret (else: none made)",
     )
     command.add_argument("--node", action="append", metavar="NAME", help="node or node-…; again for more")
     command.add_argument(
