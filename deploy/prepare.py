@@ -167,7 +167,7 @@ def _write_settings(
             "store_url": without_user(store_url),
             "credentials_file": str(creds),
         }
-        write_secret(home / f"{node}.json", json.dumps(settings | config.limits.model_dump()))
+        write_secret(home / f"{node}.json", json.dumps(settings | config.limits.of_instances()))
     authority.mint("operator", "operator").save(project.operator_file)
 
 

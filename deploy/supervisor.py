@@ -182,7 +182,7 @@ class Supervisor:
             "file": str(self._project.file),
             "store_url": without_user(self._store_url),
             "credentials_file": str(self._secret_file("node.creds")),
-            **config.limits.model_dump(),
+            **config.limits.of_instances(),
         }
         write_secret(self._secret_file("coordinator.json"), json.dumps(coordinator))
         write_secret(self._secret_file("node.json"), json.dumps(node))

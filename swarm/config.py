@@ -72,6 +72,10 @@ class LimitsSection(AgentLimitsSection):
     capacity: Annotated[int, Field(ge=1, le=10_000)] = 64
     drain_seconds: Annotated[float, Field(gt=0, le=3600)] = 25.0
 
+    def of_instances(self) -> dict[str, Any]:
+        """What a node gives its instances."""
+        return self.model_dump(include={"rooms_at_once", "capacity", "drain_seconds"})
+
 
 class RetentionSection(_Section):
     """How many days what is over stays in the ledger; 0 keeps it for ever. What is absent: `swarm.retention`."""
