@@ -71,30 +71,32 @@ async def measure(folder: Path) -> tuple[list[Row], list[str], dict[str, list[fl
         url = await _provisioned(server)
         stored = await _started(
             AgentRuntime(
-                _CHARACTER, PostgresStore(url, "bench", "bench", _id()), [plugin(), Choosing().plugin()]
+                _CHARACTER,
+                PostgresStore(url, "bench", "bench", _id(), sole=True),  # as in an agent's own process
+                [plugin(), Choosing().plugin()],
             )
         )
         watch = await asyncpg.connect(server.url)
         postmaster = server.pid or 0
+        first = await _database(watch)
         for number in range(-1, ROUNDS):
             in_memory = await _cpu_ms(memory)
-            before = await _database(watch)
             meter = Meter(postgres=[postmaster, *children(postmaster)])
             meter.start()
             on_postgres = await _cpu_ms(stored)
             server_ms = meter.stop()["postgres"] / TURNS * 1000
-            after = await _database(watch)
             if number >= 0:
                 rounds.add(
                     memory_ms=in_memory,
                     postgres_ms=on_postgres,
                     server_ms=server_ms,
-                    transactions=(after[0] - before[0]) / TURNS,
-                    stored_kb=(after[1] - before[1]) / TURNS / 1024,
                 )
+        await stored.stop()
+        # A server's process counts its transactions in arrears, but none of those that have ended.
+        last, turns = await _database(watch), (ROUNDS + 1) * TURNS
+        rounds.add(transactions=(last[0] - first[0]) / turns, stored_kb=(last[1] - first[1]) / turns / 1024)
         grown = await _growth_mb(memory)
         await watch.close()
-        await stored.stop()
         await memory.stop()
     finally:
         await server.stop()

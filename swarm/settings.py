@@ -29,12 +29,12 @@ class SettingLayers:
     ) -> None:
         nested = (settings or {}).get("secrets")
         given = (secrets, settings, nested if isinstance(nested, Mapping) else None, runtime, environ)
-        self._layers = tuple((name, layer or {}) for name, layer in zip(LAYERS, given, strict=True))
+        self._layers = tuple((n, {} if one is None else one) for n, one in zip(LAYERS, given, strict=True))
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value in the nearest layer that has one, else `default`."""
         for name, layer in self._layers:
-            if self._answers(name, layer, key):
+            if layer and self._answers(name, layer, key):
                 return layer[key]
         return default
 

@@ -36,14 +36,14 @@ class TypedHandler:
     def __init__(self, function: Handler, own: Sequence[str]) -> None:
         self.function = function
         self._own = tuple(own)
-        self._given = tuple(name for name in _named(function) or () if name not in self._own)
+        self.given = tuple(name for name in _named(function) or () if name not in self._own)
         self.__name__ = getattr(function, "__name__", type(function).__name__)
         self.__doc__ = function.__doc__
 
     async def __call__(self, **given: Any) -> Any:
         parameters = given["options"].parameters
         own = {name: getattr(parameters, name) for name in self._own}
-        return await self.function(**{name: given[name] for name in self._given if name in given}, **own)
+        return await self.function(**{name: given[name] for name in self.given if name in given}, **own)
 
 
 def typed_parameters(what: str, handler: Handler, declared: type[Any] | None) -> Typed | None:
@@ -104,6 +104,8 @@ def asks_for(handler: Handler | None, name: str) -> bool:
     """Whether `handler` would be given the argument `name`."""
     if handler is None:
         return False
+    if isinstance(handler, TypedHandler):
+        return name in handler.given
     try:
         wanted = _named_once(handler)
     except TypeError:

@@ -91,7 +91,7 @@ async def _from_model(turn: TurnInHand) -> Content:
 
     request = TextRequest(
         system=system_prompt(runtime.character, turn.state),
-        messages=conversation(turn.state, runtime.name),
+        messages=conversation(turn.state.messages, runtime.name),
         user=turn.message.sender,
         on_chunk=None if turn.say is say_nothing else pass_on,
     )

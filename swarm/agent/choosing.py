@@ -47,11 +47,7 @@ async def choose(turn: TurnInHand) -> None:
         return
     if any(asks_for(action.validate, "state") for action in actions.values()):
         await know_history(turn)
-    candidates = [
-        action
-        for action in await asyncio.gather(*(_candidate(turn, action) for action in actions.values()))
-        if action is not None
-    ]
+    candidates = await _candidates(turn, tuple(actions.values()))
     if not candidates and (misfit := _misfit(turn)) is not None:
         turn.results.append(ActionResult(False, error=misfit, reason="bad_parameters"))
         return
@@ -76,7 +72,8 @@ async def _select(turn: TurnInHand, candidates: list[Action]) -> tuple[ChoiceRep
     settings = turn.runtime.get_setting("choice")
     settings = settings if isinstance(settings, Mapping) else {}
     if len(candidates) > 1:
-        await know_history(turn)
+        looks = any(asks_for(action.handler, "state") for action in candidates)
+        await know_history(turn, None if looks else CONTEXT_MESSAGES)
     request = ChoiceRequest(
         text=turn.message.text,
         candidates=tuple(candidate(action) for action in candidates),
@@ -97,7 +94,7 @@ async def _select(turn: TurnInHand, candidates: list[Action]) -> tuple[ChoiceRep
 
 def _before(turn: TurnInHand) -> tuple[Said, ...]:
     """What was said before the message in hand."""
-    return conversation(turn.state, turn.runtime.name)[-CONTEXT_MESSAGES - 1 : -1]
+    return conversation(turn.state.messages[-CONTEXT_MESSAGES - 1 : -1], turn.runtime.name)
 
 
 async def _record(turn: TurnInHand, chosen: Chosen) -> None:
@@ -132,8 +129,11 @@ async def _plan(turn: TurnInHand, names: Sequence[str]) -> None:
 def _named(turn: TurnInHand) -> list[str]:
     """The actions that the message names outright. A program's `data.action` that names none is an error."""
     actions = turn.runtime.offered_actions
-    candidates = [candidate(action) for action in actions.values()]
     wanted = turn.message.content.data.get("action")
+    mark = _NAMED.match(turn.message.text)
+    if wanted is None and mark is None:
+        return []
+    candidates = [candidate(action) for action in actions.values()]
     if isinstance(wanted, str):
         wanted = [wanted]
     if isinstance(wanted, list) and len(wanted) > MOST_STEPS:
@@ -150,7 +150,6 @@ def _named(turn: TurnInHand) -> list[str]:
                 turn.results.append(ActionResult(False, error=sentence, reason="unknown_action"))
                 return []
         return [name for _, name in names if name is not None]
-    mark = _NAMED.match(turn.message.text)
     name = resolve(mark.group(1), candidates) if mark else None
     return [name] if name else []
 
@@ -168,9 +167,22 @@ def _misfit(turn: TurnInHand) -> str | None:
     return " ".join(errors) or None
 
 
+async def _candidates(turn: TurnInHand, actions: Sequence[Action]) -> list[Action]:
+    """Those that can be taken now, in their order. Validators run beside each other; most actions have none."""
+    if all(action.validate is None for action in actions):
+        return [action for action in actions if _fits(turn, action)]
+    found = await asyncio.gather(*(_candidate(turn, action) for action in actions))
+    return [action for action in found if action is not None]
+
+
+def _fits(turn: TurnInHand, action: Action) -> bool:
+    """Whether its parameters can be made from the message."""
+    return action.parameters is None or parameters_for(action, turn.message).error is None
+
+
 async def _candidate(turn: TurnInHand, action: Action) -> Action | None:
     """The action if it can be taken now. No validator means valid; one that raises or hangs means not."""
-    if action.parameters is not None and parameters_for(action, turn.message).error is not None:
+    if not _fits(turn, action):
         return None
     if action.validate is None:
         return action

@@ -65,21 +65,19 @@ async def compose(turn: TurnInHand) -> None:
     )
 
 
-async def know_history(turn: TurnInHand) -> None:
-    """Read what was said in the room, once in a turn and only when somebody will look at it: an action that is
-    named outright, and asks for no state, pays for no question to the store."""
-    if turn.knows_history:
-        return
-    turn.knows_history = True
+async def know_history(turn: TurnInHand, most: int | None = None) -> None:
+    """Read what was said in the room, only when somebody will look at it and no more than they look at: `most`
+    messages, else the conversation's whole length. An action that is named outright, and asks for no state, pays
+    for no question to the store."""
     runtime, message = turn.runtime, turn.message
+    wanted = runtime.conversation_length if most is None else min(most, runtime.conversation_length)
+    if turn.known >= wanted:
+        return
+    turn.known = wanted
     # A task's room is its own and new, unless an earlier attempt left something there.
     fresh = message.kind == "task" and message.attempt <= 1
     history = (
-        []
-        if fresh
-        else await runtime.adapter.get_memories(
-            room=message.room, kind="message", limit=runtime.conversation_length
-        )
+        [] if fresh else await runtime.adapter.get_memories(room=message.room, kind="message", limit=wanted)
     )
     turn.state = replace(turn.state, messages=(*history, *turn.memories[:1]))
 

@@ -35,6 +35,8 @@ _ASK: Final = (
     "with one word: RESPOND or IGNORE."
 )
 MODEL_SECONDS: Final = 20.0
+CONTEXT_MESSAGES: Final = 8
+"""With the one in hand, as far as the model is told."""
 
 
 class Decision(NamedTuple):
@@ -109,12 +111,12 @@ async def _by_rule(turn: TurnInHand, rule: str) -> tuple[bool, str]:
 
 async def _by_model(turn: TurnInHand) -> bool:
     """Only the plain word counts; a model that says something else, or nothing, is not meant."""
-    await know_history(turn)
+    await know_history(turn, CONTEXT_MESSAGES - 1)
     character = turn.runtime.character
     about = f" You know about: {', '.join(character.topics)}." if character.topics else ""
     request = TextRequest(
         system=_ASK.format(name=character.name, about=about),
-        messages=conversation(turn.state, turn.runtime.name)[-8:],
+        messages=conversation(turn.state.messages[-CONTEXT_MESSAGES:], turn.runtime.name),
         prompt="" if turn.state.messages else turn.message.text or " ",
         temperature=0.0,
         max_tokens=200,

@@ -43,7 +43,11 @@ async def _evaluate(turn: TurnInHand) -> None:
                 created_at=turn.message.received_at,
             )
         )
-    await commit_late(turn)
+    if turn.outgoing:
+        await commit_late(turn)  # somebody waits for what was said
+    elif turn.memories:
+        turn.runtime.findings.add(tuple(turn.memories))
+        turn.memories.clear()
     await turn.runtime.events.emit("evaluation:ended", message=turn.message, results=results)
 
 

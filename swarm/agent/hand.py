@@ -79,7 +79,8 @@ class TurnInHand:
     run_id: str = field(default_factory=new_id)
     began: float = field(default_factory=time.perf_counter)
     state: State = field(default_factory=State)
-    knows_history: bool = False
+    known: int = 0
+    """How many of the room's messages were asked for; see `composing.know_history`."""
     """Whether `state.messages` has been read: see composing.know_history."""
     attends: bool = True
     responds: bool = True

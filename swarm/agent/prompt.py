@@ -8,6 +8,7 @@ from typing import Final
 from swarm.agent.models.types import Message as Said
 from swarm.character import Character
 from swarm.components import State
+from swarm.records import Memory
 
 EXAMPLES: Final = 4
 
@@ -38,11 +39,11 @@ def system_prompt(character: Character, state: State) -> str:
     return "\n\n".join(parts)
 
 
-def conversation(state: State, name: str) -> tuple[Said, ...]:
-    """The room's recent messages, oldest first: the agent's own as the assistant's, others' as users'."""
+def conversation(messages: Sequence[Memory], name: str) -> tuple[Said, ...]:
+    """A room's messages, oldest first: the agent's own as the assistant's, others' as users'."""
     return tuple(
         Said("assistant" if memory.entity == name else "user", memory.content.text or " ")
-        for memory in state.messages
+        for memory in messages
     )
 
 

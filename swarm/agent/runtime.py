@@ -18,6 +18,7 @@ from swarm.agent import health
 from swarm.agent.breaker import Sleep
 from swarm.agent.embedding import Embeddings
 from swarm.agent.events import Events
+from swarm.agent.findings import Findings
 from swarm.agent.hand import MessageResult, Say, current_turn, say_nothing
 from swarm.agent.lifecycle import Lifecycle, Phase
 from swarm.agent.loading import Loading
@@ -74,12 +75,13 @@ class AgentRuntime:
         self.events = Events()
         self.metrics = Metrics(clock=clock)
         self.registry = Registry()
+        self._layers = self.character.setting_layers(runtime=dict(settings or {}))
         self.spending = Spending(self.get_setting)
         self.models = ModelRegistry(self.spending.observe)
         self.estimate_tokens: Callable[[str], int] = estimate_tokens
         self.peers = Peers(self)
         self.embeddings = Embeddings(self)
-        self._settings = dict(settings or {})
+        self.findings = Findings(self)
         self._services = Services(self, clock=clock, sleep=sleep)
         self.recovery = Recovery(policy_from(self.get_setting("recovery")), clock=clock, sleep=sleep)
         self.loading = Loading(self, self._services, plugins, folder)
@@ -180,7 +182,7 @@ class AgentRuntime:
 
     def get_setting(self, key: str, default: Any = None) -> Any:
         """secrets → settings → settings.secrets → runtime settings (A14)."""
-        return self.character.setting_layers(runtime=self._settings).get(key, default)
+        return self._layers.get(key, default)
 
     # ── how it is (G10) ───────────────────────────────────────────────────────────────────────────
     def liveness(self) -> health.Verdict:
@@ -324,11 +326,15 @@ class AgentRuntime:
         return True
 
     async def _finish_background(self, seconds: float = 5.0) -> None:
-        if self._background:
-            _, late = await asyncio.wait(self._background, timeout=seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        """What runs now and what it begins: evaluators end with findings to be written."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._background:
+                    await asyncio.wait(self._background)
+        late = tuple(self._background)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
 
 def _private_store(name: str, agent_id: str) -> Store:

@@ -18,13 +18,13 @@ FILES: Final = "sqlite"
 
 
 def open_store(url: str, *, swarm: str, agent: str, agent_id: str) -> Store:
-    """Opened at its first use. Raises ConfigError for a URL that names no store; it is never repeated there,
+    """For the agent at work, not for a second pair of eyes. Opened at its first use. Raises ConfigError for a URL that names no store; it is never repeated there,
     because it may hold a password."""
     scheme, _, rest = url.partition(":")
     if scheme.lower() in SERVERS:
         from swarm.stores.postgres import PostgresStore
 
-        return PostgresStore(url, swarm, agent, agent_id)
+        return PostgresStore(url, swarm, agent, agent_id, sole=True)
     if scheme.lower() == FILES:
         from swarm.stores.sqlite import private_store
 

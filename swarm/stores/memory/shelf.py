@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from swarm.records import Content, Memory
+from swarm.records import Memory
 
-_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(list[Memory]).decode
 
 
 class Shelf:
@@ -44,22 +45,10 @@ class Shelf:
         return reversed(self._all if room is None else self._rooms.get(room, []))
 
 
-def fresh(memory: Memory) -> Memory:
-    """A copy whose tables are its reader's own; texts are shared, since nobody can change them."""
-    content = memory.content
-    if not content.data and not content.metadata:
-        return memory
-    own = Content(content.text, _copied(content.data), _copied(content.metadata))
-    return msgspec.structs.replace(memory, content=own)
-
-
-def _copied(value: Any) -> Any:
-    """A deep copy of what JSON can hold; several times as fast as copy.deepcopy, at each turn."""
-    if type(value) is dict:
-        return {key: item if type(item) in _SCALARS else _copied(item) for key, item in value.items()}
-    if type(value) is list:
-        return [_copied(item) for item in value]
-    return value
+def fresh(memories: list[Memory]) -> list[Memory]:
+    """Copies that are their reader's own. They came in as JSON can hold them (`to_json`), so they go out by it,
+    ten times as fast as by copy.deepcopy: an agent reads a room at each turn."""
+    return _decode(_encode(memories))
 
 
 def _moment(memory: Memory) -> int:

@@ -185,7 +185,7 @@ class MemoryStore:
             for _, shelf in database.readable(me)
         ]
         found = shelves[0] if len(shelves) == 1 else sorted(chain(*shelves), key=lambda m: m.created_at)
-        return [fresh(memory) for memory in found[-limit:]]
+        return fresh(found[-limit:])
 
     async def count_memories(self, *, room: str | None = None, kind: str | None = None) -> int:
         return sum(1 for _ in self._matching(room, kind))

@@ -34,18 +34,33 @@ from swarm.stores.checks import (
 )
 from swarm.stores.postgres.names import schema_name
 from swarm.stores.postgres.pool import Connections
+from swarm.stores.postgres.recent import KIND, Recent
 from swarm.stores.postgres.rows import to_agent, to_memory, to_object, to_receipts, to_task
 from swarm.stores.postgres.search import Search
+from swarm.stores.postgres.together import Together
 from swarm.stores.queries import load
 
 _SQL: Final = load("store.sql")
+LATEST: Final = 32
+"""Messages of a room that are read at least where they are kept: one look at a few often goes before one at all."""
 
 
 class PostgresStore:
-    """`url` logs in as the agent itself (see `agent_url`). Connections: none when idle, `size` at most."""
+    """`url` logs in as the agent itself (see `agent_url`). Connections: none when idle, `size` at most.
+
+    `sole`: this is the agent at work, not a second pair of eyes; if the database says that it has one replica and
+    reads nobody else's memories, its rooms' latest messages are kept here (`recent.py`)."""
 
     def __init__(
-        self, url: str, swarm: str, agent: str, agent_id: str, *, size: int = 2, deadline: float = 10.0
+        self,
+        url: str,
+        swarm: str,
+        agent: str,
+        agent_id: str,
+        *,
+        size: int = 2,
+        deadline: float = 10.0,
+        sole: bool = False,
     ) -> None:
         self.agent = agent
         self.agent_id = check_id("agent", agent_id)
@@ -53,6 +68,10 @@ class PostgresStore:
             url, schema_name(swarm), size=size, name=f"swarm {agent}", deadline=deadline
         )
         self._search = Search(self._connections, _SQL)
+        self._commits = Together(self._connections, _SQL["commit"], _SQL["commit_several"])
+        self._posts = Together(self._connections, _SQL["post"], _SQL["post_several"])
+        self._sole = sole
+        self._recent: Recent | None = None
 
     def __repr__(self) -> str:
         return f"PostgresStore({self.agent!r}, schema={self._connections.schema!r})"
@@ -65,6 +84,7 @@ class PostgresStore:
                 f"The database URL does not log in as {self.agent}; give each agent its own URL.",
                 reason="wrong_login",
             )
+        self._recent = Recent() if self._sole and rows[0]["alone"] else None
 
     async def ping(self) -> None:
         await self._connections.ping(_SQL["ping"])
@@ -76,7 +96,14 @@ class PostgresStore:
     async def commit(self, turn: Turn) -> Committed:
         check_turn(turn)
         name = f"delivery {turn.delivery}" if turn.delivery is not None else "the turn"
-        row = (await self._connections.write(_SQL["commit"], to_json("The turn", turn), id=name))[0]
+        try:
+            row = await self._commits.write(to_json("The turn", turn), name)
+        except BaseException:
+            if self._recent is not None:
+                self._recent.forget(turn.memories)
+            raise
+        if self._recent is not None and row["status"] == "committed":
+            self._recent.wrote(turn.memories)
         return Committed(
             row["status"], tuple(dict.fromkeys(row["recipients"])), tuple(str(id) for id in row["dead"])
         )
@@ -86,14 +113,12 @@ class PostgresStore:
             return []
         check_outgoing(messages)
         try:
-            rows = await self._connections.write(
-                _SQL["post"], to_json("The message", messages), id=messages[0].id
-            )
+            row = await self._posts.write(to_json("The message", messages), messages[0].id)
         except UnknownAgent as error:
             raise await self._with_near_names(error) from None
-        if rows[0]["refused"] is not None:
-            raise refused(rows[0]["refused"])
-        return to_receipts(messages, rows[0]["ids"], rows[0]["names"])
+        if row["refused"] is not None:
+            raise refused(row["refused"])
+        return to_receipts(messages, row["ids"], row["names"])
 
     async def resolve(self, address: str) -> tuple[str, ...]:
         check_text("The address", address)
@@ -133,16 +158,31 @@ class PostgresStore:
     async def create_memory(self, memory: Memory) -> None:
         check_id("memory", memory.id)
         await self._connections.write(_SQL["create_memory"], to_json("The memory", memory), id=memory.id)
+        if self._recent is not None:
+            self._recent.forget([memory])
 
     async def get_memories(
         self, *, room: str | None = None, kind: str | None = None, limit: int = 32
     ) -> list[Memory]:
         check_text("The room or kind", room, kind)
+        if room is not None and kind == KIND and self._recent is not None:
+            return await self._latest(self._recent, room, limit)
         if room is None:
             rows = await self._connections.read(_SQL["get_memories"], kind, limit)
         else:
             rows = await self._connections.read(_SQL["get_room_memories"], kind, limit, room)
         return [to_memory(row) for row in reversed(rows)]
+
+    async def _latest(self, recent: Recent, room: str, limit: int) -> list[Memory]:
+        known = recent.find(room, limit)
+        if known is not None:
+            return known
+        most = max(limit, LATEST)
+        reading = recent.begin(room, most)
+        rows = await self._connections.read(_SQL["get_room_memories"], KIND, most, room)
+        found = [to_memory(row) for row in reversed(rows)]
+        recent.fill(room, reading, found)
+        return found[-limit:] if limit > 0 else []
 
     async def count_memories(self, *, room: str | None = None, kind: str | None = None) -> int:
         check_text("The room or kind", room, kind)
