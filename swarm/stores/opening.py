@@ -18,8 +18,8 @@ FILES: Final = "sqlite"
 
 
 def open_store(url: str, *, swarm: str, agent: str, agent_id: str) -> Store:
-    """For the agent at work, not for a second pair of eyes. Opened at its first use. Raises ConfigError for a URL that names no store; it is never repeated there,
-    because it may hold a password."""
+    """For the agent at work, not for a second pair of eyes. Opened at its first use. Raises ConfigError for a URL
+    that names no store; it is never repeated there, because it may hold a password."""
     scheme, _, rest = url.partition(":")
     if scheme.lower() in SERVERS:
         from swarm.stores.postgres import PostgresStore
