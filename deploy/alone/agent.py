@@ -20,6 +20,7 @@ from deploy.alone.question import Question
 from deploy.alone.settings import RunSettings
 from deploy.alone.store import store_of
 from swarm.agent.bell import BellRope
+from swarm.agent.edge import edge_runtime
 from swarm.agent.instance import Stop, drain
 from swarm.agent.mailbox import Mailbox
 from swarm.agent.pushing import MetricsPush, pushing
@@ -62,25 +63,37 @@ class Alone:
     async def start(self, group: asyncio.TaskGroup) -> None:
         """Open the store, load the plugins, take messages in. `group` owns what goes on. Raises SwarmError; nothing
         of the agent is left then."""
-        store = await store_of(self._settings.store_url, self._swarm, self.name, self.character)
-        self.runtime = runtime = AgentRuntime(
-            self.character,
-            store,
-            settings=self._settings.environment,
-            name=self.name,
-            instance=self._instance,
-            folder=self._settings.folder,
-        )
+        self.runtime = runtime = await self._runtime()
         await runtime.initialize()
         bell = BellRope(self._bus, Subjects(self._swarm), self._instance)  # nobody hears it, nobody need
         self.mailbox = Mailbox(
             runtime, self._bus, bell, group, rooms_at_once=ROOMS_AT_ONCE, capacity=CAPACITY
         )
         await self._bus.subscribe(self._subject, self.mailbox.receive)
-        self._push = pushing(runtime)
+        self._push = pushing(runtime, self.mailbox)
         if self._push is not None:
             self._pushing = group.create_task(self._push.run())
         self.state = "ready"
+
+    async def _runtime(self) -> AgentRuntime:
+        settings = self._settings
+        if settings.edge:
+            given = {"EDGE_STORE": settings.store_url, **settings.environment}
+            return edge_runtime(
+                self.character,
+                settings=given,
+                name=self.name,
+                instance=self._instance,
+                folder=settings.folder,
+            )
+        return AgentRuntime(
+            self.character,
+            await store_of(settings.store_url, self._swarm, self.name, self.character),
+            settings=settings.environment,
+            name=self.name,
+            instance=self._instance,
+            folder=settings.folder,
+        )
 
     async def ask(self, question: Question, on_piece: Callable[[Piece], None] | None = None) -> Content:
         """The answer, its pieces as they are made. Raises BusError: NobodyThere while it starts or drains, TooLate,

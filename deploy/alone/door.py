@@ -148,11 +148,11 @@ class HttpDoor:
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> Reply:
         self._require_token(scope)
-        runtime, mailbox = self._agent.runtime, self._agent.mailbox
+        runtime = self._agent.runtime
         if runtime is None:
             raise Refusal(503, "The agent is starting; there are no metrics yet.", "starting")
-        found = families(runtime, pending=None if mailbox is None else mailbox.queued)
-        return Reply(200, prometheus.render(found).encode(), prometheus.CONTENT_TYPE)
+        text = prometheus.render(families(runtime, self._agent.mailbox))
+        return Reply(200, text.encode(), prometheus.CONTENT_TYPE)
 
     # ── who may ───────────────────────────────────────────────────────────────────────────────────
     def _require_token(self, scope: Scope) -> None:

@@ -27,6 +27,8 @@ class RunSettings:
     store_url: str = field(default=DEFAULT_STORE, repr=False)
     log_level: str = "INFO"
     drain_seconds: float = 25.0
+    edge: bool = False
+    """With the defaults of a small machine that is often offline (swarm/agent/edge.py)."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The settings' last layer: what a character leaves open, such as a model's key, is looked up there."""
 
@@ -47,7 +49,13 @@ class RunSettings:
 
 
 def run_settings(
-    source: str, *, host: str, port: int | None, drain_seconds: float, environ: Mapping[str, str]
+    source: str,
+    *,
+    host: str,
+    port: int | None,
+    drain_seconds: float,
+    edge: bool = False,
+    environ: Mapping[str, str],
 ) -> RunSettings:
     """`port` None: that of PORT. An empty variable counts as none, as compose files pass on what they lack.
     Raises UsageError for a variable that is of no use."""
@@ -65,6 +73,7 @@ def run_settings(
         store_url=environ.get("DATABASE_URL") or DEFAULT_STORE,
         log_level=level,
         drain_seconds=drain_seconds,
+        edge=edge,
         environment={name: value for name, value in environ.items() if value and name not in NOT_FOR_PLUGINS},
     )
 

@@ -10,6 +10,7 @@ What goes wrong before the first piece is a plain answer with its status, as wit
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -18,11 +19,15 @@ from deploy.alone.reply import Refusal, Reply, refusal_of, to_json
 from swarm.pieces import Piece
 from swarm.records import Content
 
+log = logging.getLogger(__name__)
+
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Ask = Callable[[Callable[[Piece], None]], Awaitable[Content]]
 
 BEAT_SECONDS: Final = 15.0
 """A comment so often, when nothing else is said: who is in between keeps the connection open."""
+SEND_SECONDS: Final = 30.0
+"""For one event to be taken. Who reads no more is not waited for: its connection is closed."""
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -32,7 +37,7 @@ _HEADERS: Final = [
 
 
 async def stream(ask: Ask, answer: Callable[[Content], dict[str, Any]], send: Send) -> Reply | None:
-    """Send the events; None when they were sent, else the plain reply to send instead."""
+    """Send the events; None when they were sent, or nobody took them, else the plain reply to send instead."""
     said: asyncio.Queue[Piece | Content | Refusal] = asyncio.Queue()
 
     async def settle() -> None:
@@ -43,7 +48,7 @@ async def stream(ask: Ask, answer: Callable[[Content], dict[str, Any]], send: Se
 
     begun = False
     async with asyncio.TaskGroup() as group:
-        group.create_task(settle())
+        asking = group.create_task(settle())
         while True:
             try:
                 async with asyncio.timeout(BEAT_SECONDS):
@@ -52,11 +57,18 @@ async def stream(ask: Ask, answer: Callable[[Content], dict[str, Any]], send: Se
                 one = None
             if isinstance(one, Refusal) and not begun:
                 return one.reply()
-            if not begun:
-                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-                begun = True
             ended = isinstance(one, Content | Refusal)
-            await send({"type": "http.response.body", "body": _event(one, answer), "more_body": not ended})
+            event = {"type": "http.response.body", "body": _event(one, answer), "more_body": not ended}
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    if not begun:
+                        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+                        begun = True
+                    await send(event)
+            except TimeoutError:
+                log.info("a stream is not read any more; it is closed")
+                asking.cancel()
+                return None
             if ended:
                 return None
 

@@ -30,6 +30,11 @@ def add(parser: ArgumentParser) -> None:
         metavar="S",
         help="seconds for what is in hand at the stop (25)",
     )
+    parser.add_argument(
+        "--edge",
+        action="store_true",
+        help="for a small machine that is often offline: less memory, an outbox",
+    )
     parser.epilog = (
         "Environment: DATABASE_URL (postgresql://… or sqlite:…; sqlite:./agent.db), LOG_LEVEL (INFO), PORT, "
         "HTTP_TOKEN (whoever asks must have it). A setting that the character leaves open is looked up there too."
@@ -42,7 +47,12 @@ def run(args: Namespace) -> int:
     from swarm.telemetry import configure_logging
 
     settings = run_settings(
-        args.character, host=args.host, port=args.port, drain_seconds=args.drain, environ=dict(os.environ)
+        args.character,
+        host=args.host,
+        port=args.port,
+        drain_seconds=args.drain,
+        edge=args.edge,
+        environ=dict(os.environ),
     )
     configure_logging(settings.log_level, "alone")
 

@@ -1,7 +1,6 @@
 """All that an agent counts of itself as metric families, from which every format is made (G8, G9, D7).
 
-The names are those of the whole swarm; labels are words of small sets, never ids. `pending` is what waits in
-the mailbox, for those who have one.
+The names are those of the whole swarm; labels are words of small sets, never ids.
 """
 
 from __future__ import annotations
@@ -16,23 +15,43 @@ from swarm.agent.spending import Spent
 from swarm.metrics.family import Family, counter, gauge, with_labels
 
 if TYPE_CHECKING:
+    from swarm.agent.mailbox import Mailbox
     from swarm.agent.runtime import AgentRuntime
 
 BREAKER_STATES: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
-def families(runtime: AgentRuntime, *, pending: int | None = None) -> tuple[Family, ...]:
+def families(runtime: AgentRuntime, mailbox: Mailbox | None = None) -> tuple[Family, ...]:
     """As it is at this moment; every sample says the agent's name."""
-    found = [*_work(runtime, pending), *_plugins(runtime), *_models(runtime), *_process(runtime)]
+    found = [
+        *_work(runtime),
+        *_mail(runtime, mailbox),
+        *_plugins(runtime),
+        *_models(runtime),
+        *_process(runtime),
+    ]
     return with_labels(found, agent=runtime.name)
 
 
-def _work(runtime: AgentRuntime, pending: int | None) -> Iterator[Family]:
+def _mail(runtime: AgentRuntime, mailbox: Mailbox | None) -> Iterator[Family]:
+    if mailbox is None:
+        return
+    if (
+        runtime.peers.connected is None
+    ):  # in a swarm the inbox is in the ledger, and the coordinator's to count
+        yield gauge("swarm_inbox_pending", "Messages that wait for their turn.", [({}, mailbox.queued)])
+    yield gauge("swarm_turns_running", "Turns that run now.", [({}, mailbox.running)])
+    yield counter(
+        "swarm_mailbox_refused_total",
+        "Messages that were not taken in.",
+        [({"reason": reason}, n) for reason, n in sorted(mailbox.refused.items())],
+    )
+
+
+def _work(runtime: AgentRuntime) -> Iterator[Family]:
     metrics = runtime.metrics
     active = runtime.lifecycle.phase is Phase.ACTIVE
     yield gauge("swarm_agent_up", "1 while the agent is active.", [({}, int(active))])
-    if pending is not None:
-        yield gauge("swarm_inbox_pending", "Messages that wait for their turn.", [({}, pending)])
     yield counter(
         "swarm_messages_total",
         "Turns that ended, by the kind of the message and what became of it.",

@@ -96,7 +96,7 @@ class Instance:
             await bus.subscribe(subjects.down(spec.agent, spec.instance), receive)
             await bus.subscribe(subjects.all, receive)
             owned = [group.create_task(bell.run()), group.create_task(presence.run(self.ready))]
-            push = pushing(self._runtime)
+            push = pushing(self._runtime, mailbox)
             if push is not None:
                 owned.append(group.create_task(push.run()))
             await _until_stopped_or_deaf(bus, stop)

@@ -34,6 +34,7 @@ from swarm.metrics import otlp
 from swarm.metrics.posting import Address, Answered, NotPosted, post
 
 if TYPE_CHECKING:
+    from swarm.agent.mailbox import Mailbox
     from swarm.agent.runtime import AgentRuntime
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def environment_settings(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in SETTINGS if environ.get(name)}
 
 
-def pushing(runtime: AgentRuntime) -> MetricsPush | None:
+def pushing(runtime: AgentRuntime, mailbox: Mailbox | None = None) -> MetricsPush | None:
     """The push that the runtime's settings ask for. Settings that are of no use are an error in the log and no
     push: an agent works without."""
     try:
@@ -94,16 +95,22 @@ def pushing(runtime: AgentRuntime) -> MetricsPush | None:
     except ConfigError as error:
         log.error("%s Nothing is pushed.", error)  # noqa: TRY400 - one sentence, for a user's mistake
         return None
-    return None if settings is None else MetricsPush(runtime, settings)
+    return None if settings is None else MetricsPush(runtime, settings, mailbox)
 
 
 class MetricsPush:
     """`run` for as long as the agent lives, `last` once when it ends. Neither raises but for cancellation."""
 
     def __init__(
-        self, runtime: AgentRuntime, settings: PushSettings, *, sleep: Sleep = asyncio.sleep
+        self,
+        runtime: AgentRuntime,
+        settings: PushSettings,
+        mailbox: Mailbox | None = None,
+        *,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._runtime = runtime
+        self._mailbox = mailbox
         self._settings = settings
         self._sleep = sleep
         self._failed = 0
@@ -159,7 +166,7 @@ class MetricsPush:
         if runtime.instance:
             resource["service.instance.id"] = runtime.instance
         return otlp.export_request(
-            families(runtime), resource, since=runtime.metrics.born_at, now=time.time_ns()
+            families(runtime, self._mailbox), resource, since=runtime.metrics.born_at, now=time.time_ns()
         )
 
 

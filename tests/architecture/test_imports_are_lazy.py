@@ -59,6 +59,12 @@ def test_a_command_imports_nothing_heavy(module: str) -> None:
     assert heavy_after(f"import {module}", ASYNC) == []
 
 
+def test_an_agent_of_a_swarm_imports_no_http() -> None:
+    """What hundreds of processes would each pay for: the server is `swarm run`'s, a client comes with its first use."""
+    http = ("uvicorn", "h11", "httpx", "deploy")
+    assert not set(heavy_after("import swarm.agent.process", *http)) & set(http)
+
+
 def test_help_imports_no_command() -> None:
     code = "from deploy.cli import main; main(['--help'])"
     done = subprocess.run(

@@ -173,6 +173,7 @@ def test_g9_metrics_are_pulled_in_prometheus_text(smith: Run) -> None:
     actions = {one.labels.get("action") for one in found["swarm_action_duration_seconds"].samples}
     assert "ECHO" in actions
     assert found["swarm_inbox_pending"].samples[0].labels == {"agent": "smith"}
+    assert found["process_resident_memory_bytes"].samples[0].value < 80 * 2**20, "46 MiB when it was written"
 
 
 def test_h2_while_it_starts_it_answers_503_and_a_stop_then_ends_it_well(tmp_path: Path) -> None:
@@ -295,6 +296,22 @@ async def test_h7_without_a_database_it_remembers_in_agent_db_where_it_was_start
     finally:
         await store.close()
     assert texts == ["echo: first", "echo: first", "echo: second", "echo: second"]
+
+
+async def test_h7_edge_is_an_option_with_its_own_bounds_and_a_file_for_a_store(tmp_path: Path) -> None:
+    place = workshop(tmp_path)
+    file = tmp_path / "edge.db"
+    with running(tmp_path, place, "--edge", DATABASE_URL=f"sqlite:{file}", maxMemorySize="4") as run:
+        await asyncio.to_thread(run.ready)
+        for number in range(5):
+            assert (await asyncio.to_thread(run.say, f"echo: {number}")).status_code == 200
+        run.signal()
+        assert await asyncio.to_thread(run.end) == 0
+    store = private_store(file, "smith", string_to_uuid("Smith"))
+    try:
+        assert await store.count_memories() == 4
+    finally:
+        await store.close()
 
 
 def test_h1_database_url_names_a_postgres_in_which_it_has_a_role_of_its_own(
