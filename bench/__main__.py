@@ -1,6 +1,6 @@
 """`make bench`: measure, print the table, keep the figures in `bench/results`.
 
-python -m bench                 P1, P2, P4, P5 and P8, some five minutes
+python -m bench                 all of them, P1 to P8, some ten minutes
 python -m bench --only P2       one, by its goal or its name; may be given more than once
 """
 
@@ -19,7 +19,10 @@ from typing import Any
 
 from bench.report import Result, Row, describe_machine, save, text_table
 
-GOALS = {"ask": "P1", "tell": "P2", "agents": "P4", "turn": "P5", "start": "P8"}
+GOALS = {
+    "ask": "P1", "tell": "P2", "announce": "P3", "agents": "P4", "turn": "P5", "growth": "P6", "backlog": "P7",
+    "start": "P8",
+}  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 

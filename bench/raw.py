@@ -87,7 +87,59 @@ async def write(url: str, _subject: str) -> tuple[Work, Callable[[], Awaitable[N
     return drive, connection.close
 
 
-ROLES = {"answer": answer, "ask": ask, "write": write}
+async def hear(url: str, subject: str) -> tuple[Work, Callable[[], Awaitable[None]]]:
+    """`open` connections with a subscription each; then, for each order to `hear`, when the last of them had it."""
+    import nats
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+
+    clients: list[Client] = []
+    heard = 0
+    all_heard = asyncio.Event()
+
+    async def note(_message: Msg) -> None:
+        nonlocal heard
+        heard += 1
+        if heard == len(clients):
+            all_heard.set()
+
+    async def drive(order: dict[str, Any]) -> dict[str, Any]:
+        nonlocal heard
+        for _ in range(order.get("open", 0)):
+            client = await nats.connect(url)
+            await client.subscribe(subject, cb=note)
+            await client.flush()
+            clients.append(client)
+        if "hear" in order:
+            await all_heard.wait()
+            heard = 0
+            all_heard.clear()
+        return {"last": time.monotonic()}
+
+    async def close() -> None:
+        for client in clients:
+            await client.close()
+
+    return drive, close
+
+
+async def publish(url: str, subject: str) -> tuple[Work, Callable[[], Awaitable[None]]]:
+    """Publishes `size` bytes once, `after` so many seconds: when it did."""
+    import nats
+
+    client = await nats.connect(url)
+
+    async def drive(order: dict[str, Any]) -> dict[str, Any]:
+        await asyncio.sleep(order["after"])
+        at = time.monotonic()
+        await client.publish(subject, b"x" * order["size"])
+        await client.flush()
+        return {"at": at}
+
+    return drive, client.close
+
+
+ROLES = {"answer": answer, "ask": ask, "write": write, "hear": hear, "publish": publish}
 
 
 async def serve(role: str, url: str, loop_name: str) -> None:

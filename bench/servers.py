@@ -7,7 +7,9 @@ Without a node nothing is started again when it dies: a run in which something d
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -32,8 +34,9 @@ from deploy.zygote import Exited, Zygote
 from swarm.agent.spec import AgentSpec
 from swarm.character import load_character
 from swarm.client import Swarm
+from swarm.ids import string_to_uuid
 from swarm.records import AgentPlan
-from swarm.stores.postgres import PostgresLedger, agent_url
+from swarm.stores.postgres import PostgresLedger, PostgresStore, agent_url
 
 SWARM = "bench"
 
@@ -98,6 +101,24 @@ class House:
         finally:
             await ledger.close()
 
+    async def register(self, count: int) -> None:
+        """So many agents more in the registry, none of which ever runs."""
+        extra = [
+            AgentPlan(name=name, id=string_to_uuid(name), character={"name": name}, version="1")
+            for name in (f"sleeper-{n}" for n in range(count))
+        ]
+        ledger = PostgresLedger(self.postgres.url, SWARM, deadline=60.0)
+        try:
+            await ledger.provision([*self._plans.values(), *extra], {})
+        finally:
+            await ledger.close()
+        await self.swarm.converge()
+
+    def store(self, name: str) -> PostgresStore:
+        """The store of an agent, as its process has it; close it."""
+        id = self._plans[name].id
+        return PostgresStore(agent_url(self.postgres.url, SWARM, id, "bench"), SWARM, name, id)
+
     def _start_coordinator(self) -> None:
         settings = CoordinatorSettings(
             swarm=SWARM,
@@ -159,6 +180,15 @@ class House:
             if time.monotonic() > give_up:
                 raise RuntimeError("Not all agents were ready within 60 s.")
             await asyncio.sleep(0.1)
+
+    async def leave(self, name: str) -> None:
+        """Let an agent drain and end, and wait until the coordinator knows."""
+        os.kill(self.pids.pop(name), signal.SIGTERM)
+        give_up = time.monotonic() + 60
+        while any(row["name"] == name for row in await self.swarm.ps() if row["instance"]):
+            if time.monotonic() > give_up:
+                raise RuntimeError(f"{name} did not leave within 60 s.")
+            await asyncio.sleep(0.05)
 
     def check(self) -> None:
         """Raises RuntimeError when an agent has ended."""

@@ -120,7 +120,7 @@ async def measure(folder: Path) -> tuple[list[Row], list[str], dict[str, list[fl
             await _warm(house, writers)
             waiting = await _rounds(house, writers, rounds, "away")
             await house.wake(TAKERS)
-            await _handled(house, waiting)
+            await handled(house, waiting)
             for part in ("busy", "calm"):
                 await _rounds(house, writers, rounds, part)
         finally:
@@ -136,7 +136,7 @@ Accepted = dict[str, dict[str, float]]
 async def _warm(house: House, writers: Sequence[Worker]) -> None:
     """Connections open, statements prepared."""
     await asyncio.gather(*(writer.order(size=SIZE, seconds=0.2, pause=0.0) for writer in writers))
-    await _tell(house, 0.2, 0.0, TELLERS)
+    await tell(house, TELLERS, 0.2, 0.0, TELLERS)
 
 
 async def _rounds(house: House, writers: Sequence[Worker], rounds: Rounds, part: str) -> Accepted:
@@ -147,27 +147,30 @@ async def _rounds(house: House, writers: Sequence[Worker], rounds: Rounds, part:
         raw = await asyncio.gather(
             *(writer.order(size=SIZE, seconds=seconds, pause=pause) for writer in writers)
         )
-        rounds.add(**{f"raw_{part}_per_s": _rate(raw), f"raw_{part}_p50_ms": _p50(raw)})
+        rounds.add(**{f"raw_{part}_per_s": rate(raw), f"raw_{part}_p50_ms": _p50(raw)})
         meter = _meter(house)
         meter.start()
-        told = await _tell(house, seconds, pause, TAKERS)
-        accepted = _accepted(told)
-        rounds.add(**{f"ours_{part}_accepted_per_s": _rate(told), f"ours_{part}_accept_p50_ms": _p50(told)})
+        told = await tell(house, TELLERS, seconds, pause, TAKERS)
+        sent = accepted(told)
+        rounds.add(**{f"ours_{part}_accepted_per_s": rate(told), f"ours_{part}_accept_p50_ms": _p50(told)})
         if part == "away":
-            for name, ids in accepted.items():
+            for name, ids in sent.items():
                 left.setdefault(name, {}).update(ids)
         else:
-            handled = await _handled(house, accepted)
+            done = await handled(house, sent)
             began = min(each["began"] for each in told)
-            rounds.add(**{f"ours_{part}_handled_per_s": len(handled) / (max(handled.values()) - began)})
-            waits = [handled[id] - at for ids in accepted.values() for id, at in ids.items()]
+            rounds.add(**{f"ours_{part}_handled_per_s": len(done) / (max(done.values()) - began)})
+            waits = [done[id] - at for ids in sent.values() for id, at in ids.items()]
             rounds.add(**{f"ours_{part}_to_handled_p50_ms": median(waits) * 1000})
-        count = sum(map(len, accepted.values()))
+        count = sum(map(len, sent.values()))
         rounds.add(**{f"{part}_cpu_us_{who}": cpu / count * 1e6 for who, cpu in meter.stop().items()})
     return left
 
 
-async def _tell(house: House, seconds: float, pause: float, to: Sequence[str]) -> list[dict[str, Any]]:
+async def tell(
+    house: House, tellers: Sequence[str], seconds: float, pause: float, to: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Each teller tells `to` in turn for some seconds: what was accepted and when, how long each tell took."""
     answers = await asyncio.gather(
         *(
             house.swarm.ask(
@@ -179,24 +182,24 @@ async def _tell(house: House, seconds: float, pause: float, to: Sequence[str]) -
                 },
                 timeout=60,
             )
-            for n, name in enumerate(TELLERS)
+            for n, name in enumerate(tellers)
         )
     )  # fmt: skip
     return [answer["data"] for answer in answers]
 
 
-async def _handled(house: House, accepted: Accepted) -> dict[str, float]:
+async def handled(house: House, sent: Accepted) -> dict[str, float]:
     """When each message was handled, once all are."""
     answers = await asyncio.gather(
         *(
             house.swarm.ask(name, "count: now", data={"ids": list(ids)}, timeout=60)
-            for name, ids in accepted.items()
+            for name, ids in sent.items()
         )
     )
     return {id: at for answer in answers for id, at in answer["data"]["handled"].items()}
 
 
-def _accepted(told: Sequence[dict[str, Any]]) -> Accepted:
+def accepted(told: Sequence[dict[str, Any]]) -> Accepted:
     found: Accepted = {}
     for each in told:
         for name, ids in each["accepted"].items():
@@ -204,7 +207,7 @@ def _accepted(told: Sequence[dict[str, Any]]) -> Accepted:
     return {name: ids for name, ids in found.items() if ids}
 
 
-def _rate(found: Sequence[dict[str, Any]]) -> float:
+def rate(found: Sequence[dict[str, Any]]) -> float:
     span = max(each["ended"] for each in found) - min(each["began"] for each in found)
     return float(sum(len(each["times"]) for each in found) / span)
 

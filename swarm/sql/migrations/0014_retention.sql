@@ -76,7 +76,11 @@ begin
                 select from deliveries d
                 where d.message = m.id and d.sender = m.sender
                   and (not is_forgettable(d, p_before)
-                       or is_unfinished(d.recipient, d.sender, d.room, moment_for(d, p_before))))
+                       or is_unfinished(d.recipient, d.sender, d.room, moment_for(d, p_before))
+                       -- Its sender has not read yet that it ended badly.
+                       or d.state <> 'handled' and exists (
+                           select from deliveries n
+                           where n.message = derived_uuid('notice:' || d.seq) and n.state in ('accepted', 'dispatched'))))
           and not exists (select from tasks t where t.id = task_of_room(m.room))
         for update of m skip locked
     ), counted as (

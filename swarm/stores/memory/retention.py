@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from swarm.records import TERMINAL_TASK_STATES
+from swarm.records import COORDINATOR, TERMINAL_TASK_STATES
 from swarm.retention import Pruned, PrunePart, Retention
 from swarm.stores.memory.database import MemoryDatabase, derived
 from swarm.stores.memory.rows import DeliveryRow, MessageRow, TaskRow
@@ -59,8 +59,15 @@ def _is_over(database: MemoryDatabase, message: MessageRow, before: Before) -> b
         and not _is_unfinished(
             database, message.sender, row.recipient, message.room, before[_kind_of_age(row)]
         )
+        and not _has_unread_notice(database, row)
         for row in message.deliveries
     )
+
+
+def _has_unread_notice(database: MemoryDatabase, row: DeliveryRow) -> bool:
+    """Whether its sender has not read yet that it ended badly."""
+    notice = database.messages.get((derived(f"notice:{row.seq}"), database.names[COORDINATOR].id))
+    return row.state != "handled" and notice is not None and any(each.open for each in notice.deliveries)
 
 
 def _kind_of_age(row: DeliveryRow) -> str:

@@ -161,15 +161,26 @@ async def test_a_dead_letter_outlives_its_neighbours_and_marks_the_gap(world: Wo
     assert (await world.ledger.stats())["pruned.deliveries.dead"] == 1
 
 
+async def test_a_dead_letter_of_which_nobody_has_told_its_sender_yet_is_kept(world: World) -> None:
+    """Found by the ledger's machine: the sender was away longer than the dead letter was kept, and the notice that
+    it read at last was about a message that nobody could look up any more."""
+    sent = message("reader")
+    await world.store("boss").post([sent])
+    (got,) = await world.claim("reader")
+    await world.store("reader").commit(Turn(delivery=got.delivery, dead="it cannot be read"))
+    assert await clean(world) == {}
+    await handle(world, "boss")
+    assert (await clean(world))["deliveries.dead"] == 1
+
+
 async def test_what_expired_and_what_nobody_got_is_forgotten(world: World) -> None:
     await world.store("boss").post([message("reader", expires_at=now() - 1)])
     await world.ledger.end_overdue()
-    await world.claim("boss")
     turn = Turn(delivery=None, outgoing=(message("nobody-like-this"),))
     assert (await world.store("stranger").commit(turn)).dead
-    assert await clean(world) == {"deliveries.expired": 1, "deliveries.dead": 1}
-    stats = await world.ledger.stats()
-    assert (stats["deliveries.dispatched"], stats["deliveries.accepted"]) == (1, 1), "the notices wait"
+    for name in ("boss", "stranger"):
+        await handle(world, name)
+    assert await clean(world) == {"deliveries.expired": 1, "deliveries.dead": 1, "deliveries.handled": 2}
 
 
 # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,210 @@
+"""What the ledger's machine stands on: a world of agents, a clock that only the machine turns, and the tables as
+they are, on the memory implementation and on Postgres alike."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
+
+import asyncpg
+import msgspec
+
+from swarm.records import DeliveryState, LedgerKind, TaskState
+from tests.contract.store_fixtures import FAMILY, MemoryWorld, PostgresWorld, World
+
+START: int = 1_800_000_000_000
+"""Where the machine's clock begins, in Unix milliseconds."""
+
+T = TypeVar("T")
+
+
+class DeliveryRow(msgspec.Struct, frozen=True):
+    seq: int
+    message: str
+    sender: str
+    recipient: str | None
+    room: str
+    kind: LedgerKind
+    state: DeliveryState
+    attempts: int
+    crashes: int
+    expires_at: int | None
+    accepted_at: int
+
+    @property
+    def open(self) -> bool:
+        return self.state in ("accepted", "dispatched")
+
+    @property
+    def lane(self) -> tuple[str, str, str | None]:
+        return self.sender, self.room, self.recipient
+
+
+class TaskRow(msgspec.Struct, frozen=True):
+    id: str
+    parent: str
+    child: str
+    state: TaskState
+    attempts: int
+    max_attempts: int
+    deadline: int | None
+    result: bool
+
+
+class Tables(msgspec.Struct, frozen=True):
+    """All that counts, at one moment. `effects` are the deliveries of which a turn left a memory, one for each."""
+
+    deliveries: tuple[DeliveryRow, ...] = ()
+    tasks: tuple[TaskRow, ...] = ()
+    effects: tuple[int, ...] = ()
+    epoch: int = 0
+    pruned: dict[str, int] = {}
+
+
+class Ground(Protocol):
+    world: World
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T: ...
+
+    def fresh(self) -> None:
+        """Empty tables, the family as provisioned, nobody's lease, the clock at START."""
+
+    def set_clock(self, now: int) -> None: ...
+
+    def tables(self) -> Tables: ...
+
+
+class MemoryGround:
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self._now = START
+        self.world: MemoryWorld
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+    def fresh(self) -> None:
+        self._now = START
+        self.world = MemoryWorld()
+        self.world.database._clock = lambda: self._now / 1000
+        self.run(self.world.another_ledger().provision(FAMILY, {}))
+
+    def set_clock(self, now: int) -> None:
+        self._now = now
+
+    def tables(self) -> Tables:
+        database = self.world.database
+        name = database.name
+        return Tables(
+            tuple(
+                DeliveryRow(
+                    row.seq,
+                    row.message.id,
+                    name(row.message.sender),
+                    name(row.recipient) if row.recipient else None,
+                    row.message.room,
+                    row.message.kind,
+                    row.state,
+                    row.attempts,
+                    row.crashes,
+                    row.message.expires_at,
+                    row.message.accepted_at,
+                )
+                for row in database.deliveries.values()
+            ),
+            tuple(
+                TaskRow(
+                    row.id,
+                    name(row.parent),
+                    name(row.child),
+                    row.state,
+                    row.attempts,
+                    row.max_attempts,
+                    row.deadline,
+                    row.result is not None,
+                )
+                for _, row in sorted(database.tasks.items())
+            ),
+            tuple(
+                sorted(
+                    int(memory.content.data["delivery"])
+                    for shelf in database.shelves.values()
+                    for memory in shelf.by_id.values()
+                )
+            ),
+            database.lease_epoch,
+            dict(database.pruned),
+        )
+
+
+CLOCK = """
+create table test_clock as select {start}::bigint as now;
+grant select on test_clock to public;
+create or replace function now_ms() returns bigint language sql volatile as $$ select now from test_clock $$;
+"""
+TABLES = """
+select jsonb_build_array(
+    (select coalesce(jsonb_agg(jsonb_build_object('seq', d.seq, 'message', d.message, 'sender', s.name,
+         'recipient', r.name, 'room', d.room, 'kind', d.kind, 'state', d.state, 'attempts', d.attempts,
+         'crashes', d.crashes, 'expires_at', d.expires_at, 'accepted_at', d.accepted_at) order by d.seq), '[]')
+     from deliveries d join agents s on s.id = d.sender left join agents r on r.id = d.recipient),
+    (select coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'parent', p.name, 'child', c.name, 'state', t.state,
+         'attempts', t.attempts, 'max_attempts', t.max_attempts, 'deadline', t.deadline,
+         'result', t.result is not null) order by t.id::text), '[]')
+     from tasks t join agents p on p.id = t.parent join agents c on c.id = t.child),
+    (select coalesce(jsonb_agg((content -> 'data' ->> 'delivery')::bigint
+         order by (content -> 'data' ->> 'delivery')::bigint), '[]') from memories),
+    (select epoch from lease),
+    (select coalesce(jsonb_object_agg(what, count), '{}') from pruned))::text
+"""
+KEPT = ("agents", "characters", "lease", "schema_migrations", "test_clock")
+
+
+class _Found(msgspec.Struct, frozen=True, array_like=True):
+    deliveries: tuple[DeliveryRow, ...]
+    tasks: tuple[TaskRow, ...]
+    effects: tuple[int, ...]
+    epoch: int
+    pruned: dict[str, int]
+
+
+class PostgresGround:
+    """One schema for all runs, emptied before each: making one takes longer than a run."""
+
+    def __init__(self, runner: asyncio.Runner, url: str) -> None:
+        self._runner = runner
+        self.world = PostgresWorld(url)
+        self.run(self.world.begin())
+        self._admin: asyncpg.Connection[Any] = self.run(
+            asyncpg.connect(url, server_settings={"search_path": self.world.swarm, "jit": "off"})
+        )
+        self.run(self._admin.execute(CLOCK.format(start=START)))
+        emptied = self.run(
+            self._admin.fetch(
+                "select tablename from pg_tables where schemaname = $1 and tablename <> all ($2)",
+                self.world.swarm,
+                list(KEPT),
+            )
+        )
+        self._empty = "truncate " + ", ".join(row["tablename"] for row in emptied)
+
+    def close(self) -> None:
+        self.run(self._admin.close())
+        self.run(self.world.end())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+    def fresh(self) -> None:
+        self.set_clock(START)
+        self.run(self._admin.execute(self._empty))
+        self.run(self._admin.execute("update lease set holder = null, epoch = 0, expires_at = 0"))
+        self.run(self.world.ledger.provision(FAMILY, {}))
+
+    def set_clock(self, now: int) -> None:
+        self.run(self._admin.execute(f"update test_clock set now = {now}"))
+
+    def tables(self) -> Tables:
+        found = msgspec.json.decode(self.run(self._admin.fetchval(TABLES)), type=_Found)
+        return Tables(found.deliveries, found.tasks, found.effects, found.epoch, found.pruned)
