@@ -7,7 +7,7 @@ deadline, so that when an instance dies its open askers hear so at once instead 
 
 How an ask ends when it is not answered:
 
-    Refused       forged_sender, hops, self, many, no_parent, unknown_agent (with near names)
+    Refused       forged_sender, hops, conversation, self, many, no_parent, unknown_agent (with near names)
     NobodyThere   absent: a known agent without a live instance; tell it instead, or start it
     TooLate       the deadline has passed before it was routed
     Failed        crashed: the instance died with the ask in hand
@@ -27,7 +27,7 @@ from typing import Any, Final
 import msgspec
 
 from bus.bus import Bus, Incoming
-from bus.envelope import MAX_HOPS, Envelope
+from bus.envelope import Envelope
 from bus.errors import BusError, Failed, NobodyThere, Refused, TooLate
 from bus.subjects import Subjects, is_inbox_of
 from coordinator.directory import Directory
@@ -35,6 +35,7 @@ from coordinator.metrics import Metrics
 from coordinator.outbox import Outbox
 from coordinator.presence import Instance
 from coordinator.router import Router
+from coordinator.storms import Storms
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Asks:
         subjects: Subjects,
         directory: Directory,
         router: Router,
+        storms: Storms,
         metrics: Metrics,
         ask_seconds: float,
     ) -> None:
@@ -63,6 +65,7 @@ class Asks:
         self._subjects = subjects
         self._directory = directory
         self._router = router
+        self._storms = storms
         self._metrics = metrics
         self._ask_seconds = ask_seconds
         self._open: dict[str, deque[OpenAsk]] = {}
@@ -128,13 +131,7 @@ class Asks:
     def _resolve(self, ask: Envelope, sender: str) -> tuple[Instance, Envelope]:
         if ask.kind != "ask":
             raise Refused(f"What comes in as an ask must be of kind ask, not {ask.kind}.", reason="bad_kind")
-        if ask.hops > MAX_HOPS:
-            self._metrics.loops_refused += 1
-            raise Refused(
-                f"This ask has come {ask.hops} hops and {MAX_HOPS} are the bound: "
-                "agents are probably answering each other in a circle.",
-                reason="hops",
-            )
+        self._storms.check_ask(ask, sender)
         left = ask.seconds_left()
         if left is not None and left <= 0:
             raise TooLate("The deadline of this ask has passed before it could be routed.")

@@ -38,7 +38,8 @@ class CoordinatorFamilies:
         found = [*_own(self._metrics, active=term is not None)]
         if term is not None:
             await self._refresh()
-            found += [*_ledger(self._counts), *_agents(term, dict(self._waiting))]
+            found += [*_ledger(self._counts), _loops(self._counts, self._metrics.loops_refused)]
+            found += [*_agents(term, dict(self._waiting))]
         return found
 
     async def _refresh(self) -> None:
@@ -54,6 +55,15 @@ def _own(metrics: Metrics, *, active: bool) -> Iterator[Family]:
     for name, value in metrics.as_dict().items():
         words = name.replace("_", " ")
         yield counter(f"swarm_coordinator_{name}_total", f"{words.capitalize()}.", [({}, value)])
+
+
+def _loops(counts: Mapping[str, int], asks: int) -> Family:
+    refused = {key.removeprefix("refused."): n for key, n in counts.items() if key.startswith("refused.")}
+    return counter(
+        "swarm_loop_detected_total",
+        "Messages that the ledger refused because of a loop or a storm, by kind; asks, in this coordinator's time.",
+        [({"kind": kind}, n) for kind, n in sorted({**refused, "ask": asks}.items())],
+    )
 
 
 def _ledger(counts: Mapping[str, int]) -> Iterator[Family]:

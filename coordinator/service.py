@@ -10,8 +10,8 @@ asks         questions and their end           offline      what waits and expir
 broadcast    announcements and reports         hierarchy    the tree
 delegation   tasks                             placement    which node runs what
 running      ps, stop, start, restart          control      operators' requests
-verbs/       what operators can have done         diagnosis    how an instance says it is
-families     metrics of the whole swarm
+verbs/       what operators can have done      diagnosis    how an instance says it is
+families     metrics of the whole swarm        storms       who answers whom without end
 cleaner      what is over and old
 """
 

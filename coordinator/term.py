@@ -35,6 +35,7 @@ from coordinator.roll import Roll
 from coordinator.router import Router
 from coordinator.running import Running
 from coordinator.settings import CoordinatorSettings
+from coordinator.storms import Storms
 from coordinator.verbs.looking import Looking
 from coordinator.verbs.mail import Mail
 from coordinator.verbs.running import RunningVerbs
@@ -77,7 +78,8 @@ class Term:
         self.directory = directory = Directory(ledger)
         self.presence = presence = Presence(settings.beat_seconds)
         self.router = router = Router(ledger, outbox, subjects, directory, presence, settings, metrics)
-        self.asks = asks = Asks(outbox, subjects, directory, router, metrics, settings.ask_seconds)
+        storms = Storms(ledger, metrics)
+        self.asks = asks = Asks(outbox, subjects, directory, router, storms, metrics, settings.ask_seconds)
         self.offline = offline = Offline(ledger, router, progress, settings, metrics)
         self.cleaner = Cleaner(ledger, settings, metrics)
         self.placer = placer = Placer(epoch, outbox, subjects, directory, presence, metrics)
@@ -90,8 +92,9 @@ class Term:
         self.running = running = Running(ledger, directory, presence, router, placer, progress)
         diagnosis = Diagnosis(bus, subjects, directory, presence)
         looking = Looking(
-            epoch, lease.holder, ledger, directory, presence, router, hierarchy, running, diagnosis, metrics
-        )
+            epoch, lease.holder, ledger, directory, presence, router, hierarchy, running, diagnosis, storms,
+            metrics,
+        )  # fmt: skip
         self.control = control = Control(
             outbox,
             [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from bus.errors import Refused
 
 StormKind = Literal["hops", "conversation", "pair_rate", "quota"]
+STORM_KINDS: Final = frozenset(get_args(StormKind))
 
 
 class AgentLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from coordinator.metrics import Metrics
 from coordinator.presence import Presence
 from coordinator.router import Router
 from coordinator.running import Running
+from coordinator.storms import Storms, mark
 from coordinator.verbs.verb import Args, NoArgs, Verbs, Wait
 from swarm.ledger import Ledger
 
@@ -36,6 +37,7 @@ class Looking:
         hierarchy: Hierarchy,
         running: Running,
         diagnosis: Diagnosis,
+        storms: Storms,
         metrics: Metrics,
     ) -> None:
         self._epoch = epoch
@@ -47,6 +49,7 @@ class Looking:
         self._hierarchy = hierarchy
         self._running = running
         self._diagnosis = diagnosis
+        self._storms = storms
         self._metrics = metrics
 
     def verbs(self) -> Verbs:
@@ -71,6 +74,7 @@ class Looking:
     async def ps(self, args: PsArgs) -> list[dict[str, Any]]:
         """A row for each instance; with `all`, one for each agent without any, too."""
         rows = self._running.rows(await self._ledger.waiting())
+        mark(rows, await self._storms.recent())
         return rows if args.all else [row for row in rows if row["instance"]]
 
     async def tree(self, args: NoArgs) -> list[dict[str, Any]]:

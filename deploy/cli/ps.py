@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 from deploy.cli.frame import add_common, with_swarm
 from deploy.cli.output import put_json_lines, put_table
@@ -26,4 +27,15 @@ def run(args: Namespace) -> int:
     for row in rows:
         if row["status"] == "quarantined":
             print(f"\n{row['name']}/{row['instance']} is quarantined: {row['reason']}")
+    for text, names in _limits(rows).items():
+        print(f"\n{', '.join(names)}: refused: {text}")
     return 0
+
+
+def _limits(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """What was refused lately, with the names of those whom it concerns."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["limit"] and row["name"] not in found.setdefault(row["limit"], []):
+            found[row["limit"]].append(row["name"])
+    return found

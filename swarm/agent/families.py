@@ -64,6 +64,11 @@ def _work(runtime: AgentRuntime) -> Iterator[Family]:
         "Actions that failed.",
         [({"action": name}, n) for name, n in sorted(metrics.action_failures.items())],
     )
+    yield counter(
+        "swarm_loop_detected_total",
+        "Messages of this agent that were refused because of a loop or a storm.",
+        [({"kind": kind}, n) for kind, n in sorted(metrics.refusals.items())],
+    )
     yield counter("swarm_retries_total", "Further tries of a message.", [({}, runtime.recovery.retries)])
     breaker = runtime.recovery.breaker
     named = {"breaker": breaker.name}

@@ -104,6 +104,7 @@ async def handle_word(runtime: AgentRuntime, envelope: Envelope, rest: Rest) -> 
         await runtime.events.emit("task:result", task=task, state=content.data.get("state"))
     else:
         log.warning("notice: %s", content.text)
+        runtime.metrics.count_refusal(str(content.data.get("reason") or "").partition(": ")[0])
         await runtime.events.emit("message:notice", message=content)
     return status
 

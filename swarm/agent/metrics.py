@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from swarm.components import ServiceStatus
+from swarm.limits import STORM_KINDS
 from swarm.metrics.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Metrics:
     failed) or ``given_up``."""
     turn_seconds: Histogram = field(default_factory=lambda: Histogram("kind"))
     action_seconds: Histogram = field(default_factory=lambda: Histogram("action", "plugin"))
+    refusals: Counter[str] = field(default_factory=Counter)
+    """What this agent was not let send because of a loop or a storm, by kind (swarm.limits)."""
     pushes: int = 0
     push_failures: int = 0
     actions: Counter[str] = field(default_factory=Counter)
@@ -109,6 +112,11 @@ class Metrics:
 
     def count_failure(self, kind: str, name: str) -> None:
         self.failures[f"{kind} {name}"] += 1
+
+    def count_refusal(self, kind: str) -> None:
+        """Other reasons than a loop's or a storm's count nowhere."""
+        if kind in STORM_KINDS:
+            self.refusals[kind] += 1
 
     @property
     def error_rate(self) -> float:

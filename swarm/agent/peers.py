@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -124,7 +125,8 @@ class Peers:
 
         subject = self._subjects.up(self._runtime.name, "ask")
         if on_chunk is None:
-            return read_body(await self._bus.request(subject, envelope, timeout=timeout), Content)
+            with self._counting_refusals():
+                return read_body(await self._bus.request(subject, envelope, timeout=timeout), Content)
         async with heard_by(on_chunk, to, timeout) as take:
             reply = await self._bus.request(subject, envelope, timeout=timeout, on_chunk=take)
         return read_body(reply, Content)
@@ -291,10 +293,19 @@ class Peers:
             turn.outgoing.append(outgoing)
         else:
             # Past the bound too, and at once: the ledger refuses it, and notes who answers whom.
-            (receipt,) = await self._runtime.adapter.post([outgoing])
+            with self._counting_refusals():
+                (receipt,) = await self._runtime.adapter.post([outgoing])
             self.ring(receipt.recipients)
         await self._runtime.events.emit("message:send", receipt=receipt)
         return receipt
+
+    @contextmanager
+    def _counting_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except Refused as error:
+            self._runtime.metrics.count_refusal(error.reason)
+            raise
 
     def _turn(self) -> TurnInHand | None:
         turn = current_turn()

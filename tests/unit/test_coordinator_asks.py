@@ -211,3 +211,21 @@ async def test_commands_with_wrong_words_are_refused_with_a_sentence(house: Hous
         await house.command("inbox", agent="raeder")
     with pytest.raises(Refused, match="no message"):
         await house.command("message_show", id=tell("x", "x").id)
+
+
+async def test_f6_a_loop_through_asks_ends_before_it_fills_its_agents_and_is_named() -> None:
+    """Each ask of the chain holds a place of its agent: at 32 hops all 16 of both would be taken."""
+    async with a_house() as house:
+        await house.provision(plan("reader"), plan("writer"))
+        await house.coordinator()
+        reader, writer = await house.instance("reader"), await house.instance("writer")
+        pair = ((writer, "reader"), (reader, "writer"))
+        with pytest.raises(Refused, match="writer → reader") as caught:
+            for hop in range(1, 33):
+                asker, to = pair[(hop + 1) % 2]
+                await asker.ask(to, hops=hop, origin="first", room=f"fresh {hop}")
+        assert (caught.value.reason, hop) == ("hops", 17)
+        rows = {row["name"]: row["limit"] for row in await house.command("ps")}
+        assert rows["reader"] == rows["writer"] and rows["writer"].startswith("hops: ")
+        for _ in range(20):  # many asks of one turn are no loop
+            assert await writer.ask("reader", hops=1, origin="second") == "pong"
