@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 from bus.errors import BadMessage
 
-UpVerb = Literal["hello", "beat", "bell", "goodbye", "ask", "tell", "control"]
+UpVerb = Literal["hello", "beat", "bell", "goodbye", "ask", "tell", "control", "spawn", "child"]
 
 
 class Door(NamedTuple):

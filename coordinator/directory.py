@@ -15,6 +15,7 @@ from typing import Final
 from bus.errors import Refused
 from swarm.errors import UnknownAgent
 from swarm.ledger import Ledger
+from swarm.protocol import Ancestor
 from swarm.records import COORDINATOR, OPERATOR, AgentRecord
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,19 @@ class Directory:
 
     def children(self, name: str) -> tuple[str, ...]:
         return self._children.get(name, ())
+
+    def heritage(self, record: AgentRecord) -> tuple[Ancestor, ...]:
+        """From whom a spawned agent inherits: the one of the swarm file first, the parent at its birth last."""
+        line: list[Ancestor] = []
+        birth = record.birth
+        while birth is not None and len(line) < 1000:
+            above = self._agents.get(birth.of)
+            if above is None:
+                break
+            birth = above.birth
+            secrets = birth.secrets if birth is not None else ()
+            line.append(Ancestor(above.name, above.id, above.source, secrets))
+        return tuple(reversed(line))
 
     def whom_to_ask(self, sender: str, address: str) -> tuple[str, ...]:
         """The agents any one of which may answer, the asker excluded. Raises UnknownAgent, and Refused for

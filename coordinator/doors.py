@@ -7,7 +7,7 @@ another is refused. Handlers here run on the bus's own time and never wait: what
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Final
 
 from bus.bus import Incoming
@@ -24,6 +24,8 @@ from coordinator.presence import Presence
 from coordinator.progress import Progress
 from coordinator.roll import Roll
 from coordinator.router import Router
+from coordinator.spawning import Spawning
+from swarm import protocol
 from swarm.errors import StoreError, SwarmError, UnknownAgent
 from swarm.ledger import LeaseLost, Ledger
 from swarm.protocol import Beat, Bell, Exited, Goodbye, Hello, NodeBeat, Welcome
@@ -50,6 +52,7 @@ class Doors:
         roll: Roll,
         placer: Placer,
         control: Control,
+        spawning: Spawning,
         progress: Progress,
         metrics: Metrics,
         spawn: Spawn,
@@ -66,6 +69,7 @@ class Doors:
         self._roll = roll
         self._placer = placer
         self._control = control
+        self._spawning = spawning
         self._progress = progress
         self._metrics = metrics
         self._spawn = spawn
@@ -96,6 +100,12 @@ class Doors:
                     self._roll.gone(sender, bye.instance, crashed=False, why="it said goodbye")
                 case "tell":
                     self._try_spawn(sender, incoming, self._tell(sender, incoming))
+                case "spawn":
+                    wish = read_body(incoming.envelope, protocol.Spawn)
+                    self._do(sender, incoming, lambda: self._spawning.spawn(sender, wish.child, wish.wait))
+                case "child":
+                    command = read_body(incoming.envelope, protocol.ChildCommand)
+                    self._do(sender, incoming, lambda: self._spawning.command(sender, command))
                 case _:
                     self._refuse(sender, incoming, Refused(f"Agents cannot {verb}.", reason="unknown_verb"))
         except BadMessage as error:
@@ -201,6 +211,10 @@ class Doors:
                         instance.agent, instance.name, crashed=True, why="its node has no such process"
                     )
                 self._placer.beat(node, new=new or verb == "hello")
+            elif verb == "login":
+                login = read_body(incoming.envelope, protocol.Login)
+                self._require_node(sender, login.node)
+                self._do(sender, incoming, lambda: self._spawning.login(login))
             elif verb == "exit":
                 exited = read_body(incoming.envelope, Exited)
                 self._require_node(sender, exited.node)
@@ -261,6 +275,23 @@ class Doors:
     def _try_spawn(self, sender: str, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
         if not self._spawn(work):
             self._refuse(sender, incoming, Failed(BUSY, reason="busy"))
+
+    def _do(self, sender: str, incoming: Incoming, work: Callable[[], Awaitable[Any]]) -> None:
+        self._try_spawn(sender, incoming, self._answer(sender, incoming, work))
+
+    async def _answer(self, sender: str, incoming: Incoming, work: Callable[[], Awaitable[Any]]) -> None:
+        """Do it, and say what came of it, if its sender has said where. Raises LeaseLost only."""
+        reply = self._asks.reply_of(sender, incoming)
+        try:
+            value = await work()
+        except LeaseLost:
+            raise
+        except (BusError, SwarmError) as error:
+            if reply is not None:
+                self._outbox.fail(incoming.envelope, reply, as_bus_error(error))
+        else:
+            if reply is not None:
+                self._outbox.answer(incoming.envelope, reply, value)
 
     async def _look_again(self) -> None:
         try:

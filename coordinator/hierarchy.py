@@ -22,11 +22,13 @@ class Hierarchy:
 
     def tree(self) -> list[dict[str, Any]]:
         """The roots with their children: `{"name", "agent_id", "status", "desired", "roles", "replicas",
-        "permissions", "children": […]}`. An agent whose parent is gone is a root; a cycle is cut."""
+        "permissions", "orphans", "spawned", "children": […]}`. An agent whose parent is gone is a root; a cycle is
+        cut."""
         seen: set[str] = set()
-        roots = [r for r in self._directory if r.parent is None or r.parent not in self._directory]
+        known = [record for record in self._directory if not _is_removed(record)]
+        roots = [r for r in known if r.parent is None or r.parent not in self._directory]
         tree = [self._node(record, seen) for record in roots]
-        tree += [self._node(record, seen) for record in self._directory if record.name not in seen]
+        tree += [self._node(record, seen) for record in known if record.name not in seen]
         return tree
 
     def _node(self, record: AgentRecord, seen: set[str]) -> dict[str, Any]:
@@ -41,8 +43,12 @@ class Hierarchy:
             "roles": list(record.roles),
             "replicas": record.replicas,
             "permissions": msgspec.to_builtins(record.permissions),
+            "orphans": record.orphans,
+            "spawned": record.birth is not None,
             "children": [
-                self._node(child, seen) for child in children if child is not None and child.name not in seen
+                self._node(child, seen)
+                for child in children
+                if child is not None and child.name not in seen and not _is_removed(child)
             ],
         }
 
@@ -51,3 +57,8 @@ class Hierarchy:
         if name is None or name == OPERATOR:
             return OPERATOR
         return self._directory.named(name).name
+
+
+def _is_removed(record: AgentRecord) -> bool:
+    """Made at run time and taken out again: nobody looks for it in the tree."""
+    return record.birth is not None and not record.planned

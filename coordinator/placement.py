@@ -147,6 +147,8 @@ class Placer:
                         source=record.source,
                         version=record.version,
                         generation=self._generations.get((agent, number), 0),
+                        heritage=self._directory.heritage(record),
+                        secrets=record.birth.secrets if record.birth is not None else (),
                     )
                 )
         return tuple(placements)

@@ -45,14 +45,14 @@ class Running:
     def _rows_of(self, record: AgentRecord, waiting: dict[str, int]) -> list[dict[str, Any]]:
         inbox = waiting.get(record.name, 0)
         known = {row.instance: (node.name, row) for node, row in self._presence.node_rows(record.name)}
-        rows = []
+        rows: list[dict[str, Any]] = []
         for instance in sorted(self._presence.of(record.name).values(), key=lambda i: i.key):
             _, said = known.pop(instance.name, ("", None))
             rows.append(self._live(record, instance, said, inbox))
         for node, said in known.values():
             if said.status != "stopped":
                 rows.append(_process(record, node, said, inbox))
-        if not rows:
+        if not rows and (record.planned or record.birth is None):
             reason = "stopped" if record.desired == "stopped" else ""
             rows.append(_row(record, inbox=inbox, status="absent", reason=reason))
         return rows
@@ -83,7 +83,7 @@ class Running:
         `{"agent", "stopped", "instances": [names]}`."""
         await self._ledger.set_desired(agent, "stopped")
         await self._directory.refresh()
-        self._drain(agent)
+        self.drain(agent)
         self._placer.converge()
 
         async def look() -> list[str]:
@@ -117,7 +117,7 @@ class Running:
             return await self.start(agent, timeout)
         self._require_node(agent)
         old = frozenset(self._processes(agent))
-        self._drain(agent)
+        self.drain(agent)
         self._placer.restart(agent)
         return await self._ready(agent, old, timeout)
 
@@ -139,6 +139,22 @@ class Running:
 
         return await self._progress.until(look, lambda seen: not seen["missing"], wait)
 
+    async def up(self, agent: str, timeout: float) -> dict[str, Any]:
+        """Answers when all replicas are ready, when that cannot be (it is stopped or quarantined), or after `timeout`
+        seconds: `{"agent", "ready", "instances", "reason"}`."""
+
+        async def look() -> tuple[list[str], str, bool]:
+            record = self._directory.named(agent)
+            names = [instance.name for instance in self._presence.ready(agent)]
+            rows = [row for _, row in self._presence.node_rows(agent) if row.status == "quarantined"]
+            reason = "stopped" if record.desired == "stopped" else "".join(row.reason for row in rows[:1])
+            return names, reason, len(names) >= record.replicas
+
+        names, reason, ready = await self._progress.until(
+            look, lambda seen: seen[2] or bool(seen[1]), timeout
+        )
+        return {"agent": agent, "ready": ready, "instances": names, "reason": reason}
+
     async def _ready(self, agent: str, old: frozenset[str], timeout: float) -> dict[str, Any]:
         record = self._directory.named(agent)
 
@@ -155,7 +171,7 @@ class Running:
         names = await self._progress.until(look, ready, timeout)
         return {"agent": agent, "ready": ready(names), "instances": names}
 
-    def _drain(self, agent: str) -> None:
+    def drain(self, agent: str) -> None:
         """Nothing new goes to the instances that are to end; their own beats say so a moment later."""
         for instance in self._presence.of(agent).values():
             instance.status = "draining"

@@ -12,7 +12,8 @@ delegation   tasks                             placement    which node runs what
 running      ps, stop, start, restart          control      operators' requests
 verbs/       what operators can have done      diagnosis    how an instance says it is
 families     metrics of the whole swarm        storms       who answers whom without end
-cleaner      what is over and old
+cleaner      what is over and old              spawning     children made at run time
+orphans      the children of the dead
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from coordinator.hierarchy import Hierarchy
 from coordinator.lease import Lease
 from coordinator.metrics import Metrics
 from coordinator.offline import Offline
+from coordinator.orphans import Orphans
 from coordinator.outbox import Outbox
 from coordinator.placement import Placer
 from coordinator.presence import Presence
@@ -35,7 +36,9 @@ from coordinator.roll import Roll
 from coordinator.router import Router
 from coordinator.running import Running
 from coordinator.settings import CoordinatorSettings
+from coordinator.spawning import Spawning
 from coordinator.storms import Storms
+from coordinator.verbs.family import FamilyVerbs
 from coordinator.verbs.looking import Looking
 from coordinator.verbs.mail import Mail
 from coordinator.verbs.running import RunningVerbs
@@ -90,6 +93,8 @@ class Term:
         broadcast = Broadcast(ledger, router, progress)
         delegation = Delegation(ledger, router, progress)
         self.running = running = Running(ledger, directory, presence, router, placer, progress)
+        spawning = Spawning(ledger, directory, placer, running)
+        self.orphans = Orphans(ledger, directory, presence, placer, running)
         diagnosis = Diagnosis(bus, subjects, directory, presence)
         looking = Looking(
             epoch, lease.holder, ledger, directory, presence, router, hierarchy, running, diagnosis, storms,
@@ -103,11 +108,12 @@ class Term:
                 Mail(ledger, directory, offline).verbs(),
                 Tasks(delegation, hierarchy).verbs(),
                 RunningVerbs(directory, running).verbs(),
+                FamilyVerbs(ledger, directory, spawning).verbs(),
             ],
         )
         self.doors = Doors(
             epoch, ledger, outbox, subjects, directory, presence, router, asks, roll, placer, control,
-            progress, metrics, self._spawn, lease.holds,
+            spawning, progress, metrics, self._spawn, lease.holds,
         )  # fmt: skip
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -123,6 +129,7 @@ class Term:
             self.offline.run(),
             self.cleaner.run(),
             self.roll.run(),
+            self.orphans.run(),
         ]
         subscriptions: list[Subscription] = []
         try:

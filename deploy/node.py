@@ -17,16 +17,17 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 
 from bus.bus import Bus, Incoming
 from bus.credentials import Authority, Credentials
-from bus.envelope import Envelope, pack, read_body
+from bus.envelope import read_body
 from bus.errors import BusError, Disconnected
 from bus.subjects import Subjects
 from deploy.agent_settings import AgentSettings
+from deploy.logins import Logins, said_by
 from deploy.node_pages import serve_pages
 from deploy.processes import end_strays
 from deploy.slot import Slot
@@ -34,7 +35,6 @@ from deploy.zygote import Exited, Zygote, ZygoteFailed
 from swarm import protocol
 from swarm.agent.spec import AgentSpec
 from swarm.errors import ConfigError, SwarmError, exit_code
-from swarm.ids import new_id
 from swarm.project import Project
 from swarm.protocol import BEAT_SECONDS, Assignment, NodeBeat, NodeInstance, Placement, RollCall
 
@@ -104,6 +104,7 @@ class Node:
         self._epoch = 0
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
+        self._logins = Logins(settings.node, settings.swarm, bus, self._project)
         self._crashes: deque[tuple[float, str, int]] = deque(maxlen=1000)
         self._storm = False
 
@@ -239,16 +240,10 @@ class Node:
         await self._say(verb, NodeBeat(node=self._settings.node, pid=os.getpid(), instances=instances))
 
     async def _say(self, verb: str, body: msgspec.Struct) -> None:
-        envelope = Envelope(
-            id=new_id(),
-            sender=self._settings.node,
-            to="coordinator",
-            room="control",
-            kind="control",
-            body=pack(body),
-        )
         try:
-            await self._bus.publish(self._subjects.node_up(self._settings.node, verb), envelope)
+            await self._bus.publish(
+                self._subjects.node_up(self._settings.node, verb), said_by(self._settings.node, body)
+            )
         except Disconnected:
             raise
         except BusError as error:
@@ -262,6 +257,8 @@ class Node:
         zygote = self._zygote
         if zygote is None:
             raise ZygoteFailed("The warm parent has just ended.")
+        if placement.heritage:
+            await self._logins.ensure(placement)
         name = f"{placement.agent}/{instance}"
         gone: asyncio.Future[Exited] = asyncio.get_running_loop().create_future()
         self._gone[name] = gone
@@ -300,8 +297,16 @@ class Node:
             rooms_at_once=settings.rooms_at_once,
             capacity=settings.capacity,
             drain_seconds=max(1.0, settings.drain_seconds - 2.0),
-            settings=self._agent_settings.of(placement.agent),
+            settings=self._settings_of(placement),
+            heritage=placement.heritage,
+            secrets=placement.secrets,
         )
+
+    def _settings_of(self, placement: Placement) -> dict[str, Any]:
+        if not placement.heritage:
+            return self._agent_settings.of(placement.agent)
+        names = set(placement.secrets).intersection(*(one.secrets for one in placement.heritage[1:]))
+        return self._agent_settings.handed_down(placement.heritage[0].agent, names)
 
     def _on_exit(self, exited: Exited) -> None:
         gone = self._gone.pop(exited.name, None)

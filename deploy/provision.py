@@ -68,6 +68,7 @@ async def _plan(project: Project, config: SwarmConfig, name: str, agent: AgentSe
         replicas=agent.replicas,
         balance=agent.balance,
         limits=config.limits_of(name),
+        orphans=agent.orphans,
     )
 
 
@@ -100,7 +101,7 @@ async def provision(project: Project, plan: Plan, store_url: str) -> list[str]:
         await ledger.init()
         before = {record.name: record for record in await ledger.agents()}
         passwords = {agent.name: project.agent_password(swarm, agent.name) for agent in plan.agents}
-        await ledger.provision(plan.agents, passwords)
+        await ledger.provision(plan.agents, passwords, plan.config.limits.of_the_hierarchy())
     finally:
         await ledger.close()
     return differences(before, plan.agents)
@@ -116,7 +117,7 @@ def differences(before: Mapping[str, AgentRecord], plans: Sequence[AgentPlan]) -
             continue
         if record.version != plan.version:
             said.append(f"{plan.name} has another character ({record.version} → {plan.version})")
-        for field in ("replicas", "parent", "balance", "permissions", "roles"):
+        for field in ("replicas", "parent", "balance", "permissions", "roles", "orphans"):
             old, new = getattr(record, field), getattr(plan, field)
             if old != new:
                 said.append(f"{plan.name}: {field} {_shown(old)} → {_shown(new)}")
@@ -124,7 +125,7 @@ def differences(before: Mapping[str, AgentRecord], plans: Sequence[AgentPlan]) -
     said += [
         f"{name} is no longer in the file and stops; its mail waits"
         for name, record in before.items()
-        if name not in names and record.desired == "running" and name not in ("operator", "coordinator")
+        if name not in names and record.desired == "running" and record.birth is None
     ]
     return said
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -18,7 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bus.permissions import role_of_name
 from swarm.errors import ConfigError, near
 from swarm.limits import AgentLimits
-from swarm.records import RESERVED_NAMES, AgentPermissions, Balance
+from swarm.records import (
+    DEFAULT_LIMITS,
+    RESERVED_NAMES,
+    AgentPermissions,
+    Balance,
+    HierarchyLimits,
+    Orphans,
+)
 from swarm.retention import Retention
 
 MAX_REPLICAS: Final = 1000
@@ -65,9 +73,12 @@ class AgentLimitsSection(_Section):
 
 
 class LimitsSection(AgentLimitsSection):
-    """What one instance takes on: turns at once (a room has one), deliveries in hand, and the seconds it has to
-    drain before it is made to hurry. And what each agent may send, unless it has limits of its own."""
+    """How far the hierarchy grows: generations below a root, children of one parent. What one instance takes on:
+    turns at once (a room has one), deliveries in hand, and the seconds it has to drain before it is made to hurry.
+    And what each agent may send, unless it has limits of its own."""
 
+    depth: Annotated[int, Field(ge=0, le=100)] = DEFAULT_LIMITS.depth
+    children: Annotated[int, Field(ge=0, le=100_000)] = DEFAULT_LIMITS.children
     rooms_at_once: Annotated[int, Field(ge=1, le=10_000)] = 16
     capacity: Annotated[int, Field(ge=1, le=10_000)] = 64
     drain_seconds: Annotated[float, Field(gt=0, le=3600)] = 25.0
@@ -75,6 +86,9 @@ class LimitsSection(AgentLimitsSection):
     def of_instances(self) -> dict[str, Any]:
         """What a node gives its instances."""
         return self.model_dump(include={"rooms_at_once", "capacity", "drain_seconds"})
+
+    def of_the_hierarchy(self) -> HierarchyLimits:
+        return HierarchyLimits(self.depth, self.children)
 
 
 class RetentionSection(_Section):
@@ -101,7 +115,8 @@ class PermissionsSection(_Section):
 
 
 class AgentSection(_Section):
-    """One agent. `character` is a gallery folder, a file or a URL, relative to the folder of swarm.toml."""
+    """One agent. `character` is a gallery folder, a file or a URL, relative to the folder of swarm.toml. `orphans`:
+    when it dies, its children stop until it is back, go to its own parent, or stay."""
 
     character: Annotated[str, Field(min_length=1, max_length=4096)]
     parent: Slug | None = None
@@ -110,6 +125,7 @@ class AgentSection(_Section):
     replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] = 1
     balance: Balance = "room"
     limits: AgentLimitsSection = AgentLimitsSection()
+    orphans: Orphans = "keep"
     settings: Annotated[dict[str, Any], Field(repr=False)] = {}
 
 
@@ -279,7 +295,12 @@ def _disagreements(config: SwarmConfig) -> Iterator[str]:
         if name in chain:
             yield f"agents.{name}.parent: {' → '.join([name, *chain])} is a circle; one of them must be a root."
             continue
+        if len(chain) > config.limits.depth:
+            yield f"agents.{name} is {len(chain)} generations below its root; limits.depth is {config.limits.depth}."
         yield from _excess(config, name, agent.parent)
+    for parent, children in Counter(agent.parent for agent in config.agents.values()).items():
+        if parent is not None and children > config.limits.children:
+            yield f"agents.{parent} has {children} children; limits.children is {config.limits.children}."
 
 
 def _ancestors(config: SwarmConfig, name: str) -> list[str]:

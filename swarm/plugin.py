@@ -47,7 +47,8 @@ class ModelHandler:
 @dataclass(slots=True)
 class Plugin:
     """What an agent is extended by. `dependencies` are names of plugins registered before this one.
-    With `required=False` the agent lives without it when it fails to load or to start.
+    With `required=False` the agent lives without it when it fails to load or to start; with `inheritable=True`
+    children that this agent spawns have it too.
 
     Hooks, all optional and async: `init(config, runtime)` at load, before the plugin's own services
     exist; `start(runtime)` when all services run; `stop(runtime)` at the end, in reverse order;
@@ -67,6 +68,7 @@ class Plugin:
     optional_dependencies: Sequence[str] = ()
     priority: int = 0
     required: bool = True
+    inheritable: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     routes: Sequence[Any] = ()
     events: Mapping[str, Sequence[Handler]] = field(default_factory=dict)

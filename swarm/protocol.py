@@ -3,7 +3,8 @@
 instance → coordinator   up.<agent>.hello (answered by Welcome) · beat · bell · goodbye
 coordinator → everyone   all: RollCall
 coordinator → instance   down.<agent>.<instance>: RollCall · Probe (answered by a diagnosis)
-node → coordinator       node.<node>.up.hello · beat · exit
+agent → coordinator      up.<agent>.spawn: Spawn · child: ChildCommand, answered by a plain map
+node → coordinator       node.<node>.up.hello · beat · exit · login (answered)
 coordinator → node       node.<node>.down: Assignment
 """
 
@@ -13,6 +14,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
+
+from swarm.records import NewChild
 
 BEAT_SECONDS: Final = 2.0
 """How often an instance and a node say that they live; three missed beats make them absent."""
@@ -78,9 +81,19 @@ class Probe(msgspec.Struct, frozen=True, tag="probe"):
     """How are you? Asked of one instance; its reply's body is the diagnosis (swarm/agent/diagnosis.py)."""
 
 
+class Ancestor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One of those from whom a spawned agent inherits. `secrets` are the names that were handed down to it."""
+
+    agent: Token
+    agent_id: Annotated[str, Meta(max_length=64)]
+    source: Annotated[str, Meta(max_length=4096)] = ""
+    secrets: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
+
+
 class Placement(msgspec.Struct, frozen=True, omit_defaults=True):
     """One instance that a node should run. `slot` is 1 … replicas, and stable. A higher `generation` than
-    the running one means: drain it and start anew (that is `swarm restart`)."""
+    the running one means: drain it and start anew (that is `swarm restart`). A spawned agent has a `heritage`:
+    its ancestors, the one that is in the swarm file first; `secrets` are the names that it gets of theirs."""
 
     agent: Token
     agent_id: Annotated[str, Meta(max_length=64)]
@@ -88,6 +101,8 @@ class Placement(msgspec.Struct, frozen=True, omit_defaults=True):
     source: Annotated[str, Meta(max_length=4096)]
     version: Annotated[str, Meta(max_length=64)] = ""
     generation: Count = 0
+    heritage: Annotated[tuple[Ancestor, ...], Meta(max_length=1000)] = ()
+    secrets: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
 
 
 class Assignment(msgspec.Struct, frozen=True, omit_defaults=True, tag="assignment"):
@@ -126,8 +141,33 @@ class Exited(msgspec.Struct, frozen=True, omit_defaults=True, tag="exited"):
     reason: Annotated[str, Meta(max_length=1000)] = ""
 
 
+class Login(msgspec.Struct, frozen=True, tag="login"):
+    """What a spawned agent's database role logs in with: a SCRAM verifier, which only its node can make. Answered
+    when the role has it."""
+
+    node: Token
+    agent_id: Annotated[str, Meta(max_length=64)]
+    verifier: Annotated[str, Meta(max_length=512)]
+
+    def __repr__(self) -> str:
+        return f"Login({self.node}, {self.agent_id})"
+
+
+class Spawn(msgspec.Struct, frozen=True, omit_defaults=True, tag="spawn"):
+    """An agent wants a child. `wait`: seconds until its answer, by which the child may be ready."""
+
+    child: NewChild
+    wait: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+
+
+class ChildCommand(msgspec.Struct, frozen=True, omit_defaults=True, tag="child"):
+    child: Annotated[str, Meta(max_length=64)]
+    action: Literal["stop", "start", "restart", "remove"]
+    wait: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+
+
 InstanceSays = Hello | Beat | Bell | Goodbye
-NodeSays = NodeBeat | Exited
+NodeSays = NodeBeat | Exited | Login
 CoordinatorSays = Welcome | RollCall | Probe | Assignment
 
 

@@ -131,6 +131,8 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     died_at: int | None = None
     """Since when it is dead and its orphans are dealt with."""
     birth: Birth | None = None
+    planned: bool = True
+    """Whether it is in the swarm; not when it was taken out of the file, or removed."""
     created_at: int = 0
     updated_at: int = 0
 

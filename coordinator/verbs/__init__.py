@@ -2,5 +2,5 @@
 
 looking    ping, ps, tree, stats        mail       messages and inboxes
 saying     ask, tell, announce          tasks      delegate, and the ledger of tasks
-running    stop, start, restart, converge
+running    stop, start, restart, converge    family     spawn, remove, permit, family
 """

@@ -42,7 +42,11 @@ def _label(node: dict[str, Any]) -> str:
         words.append("(absent)")
     if node["roles"]:
         words.append(f"roles: {', '.join(node['roles'])}")
+    if node["spawned"]:
+        words.append("spawned")
     rights = [right.replace("_", " ") for right, given in node["permissions"].items() if given]
     if rights:
         words.append(f"may {', '.join(rights)}")
+    if node["orphans"] != "keep":
+        words.append(f"orphans {node['orphans']}")
     return "  ".join(words)

@@ -58,6 +58,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     priority: int = 0
     required: bool = True
     at_start: bool = False
+    inheritable: bool = False
 
 
 def manifest_of(plugin: Plugin) -> Manifest:
@@ -71,6 +72,7 @@ def manifest_of(plugin: Plugin) -> Manifest:
         optional_dependencies=tuple(plugin.optional_dependencies),
         priority=plugin.priority,
         required=plugin.required,
+        inheritable=plugin.inheritable,
         at_start=bool(plugin.providers or plugin.evaluators or plugin.models or plugin.events or any(hooks)),
     )
 

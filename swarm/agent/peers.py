@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import msgspec
 
@@ -22,6 +22,7 @@ from bus.envelope import MAX_HOPS, Envelope, pack, read_body
 from bus.errors import NobodyThere, Refused
 from bus.subjects import Subjects
 from swarm.agent.bell import BellRope
+from swarm.agent.children import CHILD_SECONDS, Child, Children
 from swarm.agent.hand import TurnInHand, current_turn
 from swarm.agent.hearing import OnPiece, heard_by
 from swarm.agent.storable import storable_content
@@ -38,6 +39,7 @@ from swarm.records import (
 
 if TYPE_CHECKING:
     from swarm.agent.runtime import AgentRuntime
+    from swarm.spawning import ChildOptions, Source
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +86,11 @@ class Peers:
         self._subjects: Subjects | None = None
         self._bell: BellRope | None = None
         self._endings: dict[str, list[asyncio.Event]] = {}
+        self._children = Children(runtime.name)
 
     def connect(self, bus: Bus, subjects: Subjects, bell: BellRope) -> None:
         self._bus, self._subjects, self._bell = bus, subjects, bell
+        self._children.connect(bus, subjects)
 
     @property
     def connected(self) -> bool | None:
@@ -217,6 +221,29 @@ class Peers:
         return await self._runtime.adapter.report(
             turn.message.task, turn.message.attempt, max(0.0, min(100.0, percent)), note
         )
+
+    # ── children at run time (swarm/agent/children.py) ────────────────────────────────────────────
+    async def spawn(
+        self, character: Source, *, wait: float = CHILD_SECONDS, **options: Unpack[ChildOptions]
+    ) -> Child:
+        """Make a child, or find it: the same character under the same name is the same child. It is known, has its
+        rights and its logins, and is placed when this returns; ready too, unless `wait` seconds are over before.
+        Raises NoAuthority, Refused (a bound, or another character lives under the name), CharacterError."""
+        return await self._children.spawn(character, wait, **options)
+
+    async def stop_child(self, name: str, *, wait: float = CHILD_SECONDS) -> Child:
+        """It drains; its mail waits. Raises UnknownChild, NoAuthority without the right to control children."""
+        return await self._children.command(name, "stop", wait)
+
+    async def start_child(self, name: str, *, wait: float = CHILD_SECONDS) -> Child:
+        return await self._children.command(name, "start", wait)
+
+    async def restart_child(self, name: str, *, wait: float = CHILD_SECONDS) -> Child:
+        return await self._children.command(name, "restart", wait)
+
+    async def remove_child(self, name: str, *, wait: float = CHILD_SECONDS) -> Child:
+        """Take a child that was spawned out of the swarm. Its memories and its mail stay."""
+        return await self._children.command(name, "remove", wait)
 
     # ── what the mailbox and the handles need ─────────────────────────────────────────────────────
     def ring(self, recipients: Iterable[str]) -> None:

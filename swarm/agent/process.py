@@ -25,6 +25,7 @@ from swarm.agent.runtime import AgentRuntime
 from swarm.agent.spec import AgentSpec
 from swarm.character import load_character
 from swarm.errors import CharacterError, ConfigError, PluginError, StoreDown, SwarmError
+from swarm.plugin import Plugin
 from swarm.store import Store
 from swarm.telemetry import configure_logging
 
@@ -69,12 +70,20 @@ def _exit_code(error: BaseException) -> int:
 
 
 async def _serve(spec: AgentSpec, stop: Stop) -> int:
-    source, folder = _where(spec)
-    character = await load_character(source)
+    store = _store(spec)
+    plugins: tuple[Plugin, ...] = ()
+    if spec.heritage and store is not None:
+        from swarm.agent.heritage import read_heritage
+
+        character, plugins, folder = await read_heritage(spec, store)
+    else:
+        source, folder = _where(spec)
+        character = await load_character(source)
     bus = await connect(spec.bus_url, Credentials(name=spec.agent, jwt=spec.bus_jwt, seed=spec.bus_seed))
     runtime = AgentRuntime(
         character,
-        adapter=_store(spec),
+        store,
+        plugins,
         settings={**environment_settings(os.environ), **spec.settings},
         name=spec.agent,
         instance=spec.instance,

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from swarm.protocol import Ancestor
+
 
 class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
     """`project` is the folder of swarm.toml and `source` is relative to it; paths are absolute otherwise.
@@ -35,6 +37,10 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
     capacity: int = 64
     drain_seconds: float = 25.0
     settings: dict[str, Any] = {}
+    heritage: tuple[Ancestor, ...] = ()
+    """From whom a spawned agent inherits; empty for an agent of the swarm file."""
+    secrets: tuple[str, ...] = ()
+    """The names of the secrets that it gets of theirs."""
 
     def __repr__(self) -> str:
         return f"AgentSpec({self.swarm}/{self.agent}/{self.instance})"

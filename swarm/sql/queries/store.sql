@@ -168,7 +168,7 @@ select document from characters where id = $1 order by stored_at desc, version d
 -- name: agents
 select a.id, a.name, a.version, a.source, p.name as parent, a.create_children, a.control_children,
        a.access_parent_memory, a.roles, a.replicas, a.balance, a.desired, a.status, a.orphans, a.orphaned, a.died_at,
-       a.created_at, a.updated_at, o.name as born_of, b.secrets
+       a.planned, a.created_at, a.updated_at, o.name as born_of, b.secrets
 from agents a left join agents p on p.id = a.parent
 left join spawned b on b.agent = a.id left join agents o on o.id = b.born_of
 where not a.reserved

@@ -149,6 +149,7 @@ def agent_record(row: AgentRow, parent: str | None, born_of: str | None) -> Agen
         orphaned=row.orphaned,
         died_at=row.died_at,
         birth=None if row.birth is None or born_of is None else Birth(born_of, row.birth.secrets),
+        planned=row.planned,
         created_at=row.created_at,
         updated_at=row.updated_at,
     )

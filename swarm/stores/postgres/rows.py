@@ -53,6 +53,7 @@ def to_agent(row: Row) -> AgentRecord:
         orphaned=row["orphaned"],
         died_at=row["died_at"],
         birth=None if row["born_of"] is None else Birth(row["born_of"], tuple(row["secrets"])),
+        planned=row["planned"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
