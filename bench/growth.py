@@ -31,7 +31,7 @@ MANY: Final = 1_000
 HANDLED: Final = 1_000_000
 ROUNDS: Final = 5
 SECONDS: Final = 2.0
-CALM_SECONDS: Final = 2.0
+CALM_SECONDS: Final = 4.0
 PAUSE: Final = 0.05
 SEED: Final = """
 insert into messages (id, sender, address, room, kind, content, accepted_at)

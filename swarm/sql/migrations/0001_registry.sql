@@ -25,6 +25,7 @@ create table agents (
     check (parent <> id)
 );
 create index agents_parent on agents (parent);
+create index agents_id_text on agents ((id::text));  -- an address is a name or an id, as text
 create index agents_roles on agents using gin (roles);
 
 insert into agents (id, name, reserved, desired) values
