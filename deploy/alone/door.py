@@ -39,7 +39,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Handler = Callable[[Scope, Receive, Send], Awaitable[Reply | None]]
 
 BODY_SECONDS: Final = 10.0
-MOST_DISCARDED: Final = 16 * MOST_BYTES
+MOST_DISCARDED: Final = 64 * MOST_BYTES
 """Of a body that is too large, read so that its sender hears why; a larger one is cut off."""
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 

@@ -1,4 +1,8 @@
-"""What the body of `POST /message` asks, or one sentence that says what is wrong with it."""
+"""What the body of `POST /message` asks, or one sentence that says what is wrong with it.
+
+{"text", "data", "room", "sender", "id", "timeout"}          ours; a text or data is enough
+{"content": {"text", …}, "roomId", "entityId", "id", …}      elizaOS's shape of a message is taken too
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from msgspec import Meta
 
 from bus.envelope import Id, Name, Room
 from deploy.alone.reply import Refusal
-from swarm.agent.storable import Unstorable, storable_content
+from swarm.agent.storable import Unstorable, plain_value, storable_content
 from swarm.errors import near
 from swarm.ids import new_id
 from swarm.records import RESERVED_NAMES, Content
@@ -47,6 +51,9 @@ def read_question(body: bytes) -> Question:
         raise Refusal(400, f"The body is not JSON: {error}.", "not_json") from None
     if not isinstance(raw, dict):
         raise Refusal(400, 'The body must be a JSON object, such as {"text": "hello"}.', "bad_body")
+    metadata: dict[str, Any] = {}
+    if "content" in raw:
+        raw, metadata = _of_elizaos(raw)
     known = _Body.__struct_fields__
     for key in raw:
         if key not in known:
@@ -65,9 +72,31 @@ def read_question(body: bytes) -> Question:
         raise Refusal(400, "The body says nothing: give it a text, or data.", "bad_body")
     try:
         content = storable_content("The message", asked.text, asked.data)
+        if metadata:
+            content = msgspec.structs.replace(content, metadata=plain_value("The content", metadata))
     except Unstorable as error:
         raise Refusal(413 if error.reason == "too_large" else 400, error.text, error.reason) from None
     room = asked.room or f"http:{asked.sender}"
     return Question(
         content=content, room=room, sender=asked.sender, id=asked.id or new_id(), timeout=asked.timeout
     )
+
+
+def _of_elizaos(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same in our fields, and what else its content says, which is kept as metadata. When it was made and for
+    whom is ours to say."""
+    content = raw["content"]
+    if not isinstance(content, dict):
+        raise Refusal(400, 'content must be an object, such as {"text": "hello"}.', "bad_body")
+    for key in _MARKS & content.keys():
+        raise Refusal(400, f"content.{key} is a mark that only the runtime makes; leave it out.", "bad_body")
+    ours = {_OF_ELIZAOS.get(key, key): value for key, value in raw.items() if key not in _NOT_TAKEN}
+    for key in ("text", "data"):
+        if key in content:
+            ours[key] = content[key]
+    return ours, {key: value for key, value in content.items() if key not in ("text", "data")}
+
+
+_OF_ELIZAOS: Final = {"roomId": "room", "entityId": "sender", "userId": "sender"}
+_MARKS: Final = frozenset({"from_agent", "inter_agent", "broadcast"})
+_NOT_TAKEN: Final = frozenset({"content", "agentId", "createdAt"})

@@ -4,6 +4,7 @@
     prometheus   the text that a scraper pulls
     otlp         the JSON that a collector is sent
     posting      the sending: one bounded HTTP request
+    pages        `/health`, `/ready` and `/metrics` of a process that has no other door
 
 What an agent counts is in `swarm/agent/metrics.py`, what it tells of it in `swarm/agent/families.py`.
 """

@@ -22,6 +22,7 @@ from swarm.ids import string_to_uuid
 from swarm.stores.sqlite import private_store
 from tests.alone import JSON, STREAM, Run, environment, running, workshop
 from tests.contract.store_fixtures import postgres_server, postgres_url
+from tests.proxy import Proxy
 from tests.servers import free_port
 
 __all__ = ["postgres_server", "postgres_url"]
@@ -51,6 +52,20 @@ def test_h2_a_message_in_json_has_its_answer_in_json(smith: Run) -> None:
         "text": "echo: hello",
         "data": {"sender": "ann", "marks": {}},
     }
+
+
+def test_h2_a_message_in_the_shape_of_elizaos_is_taken_too(smith: Run) -> None:
+    entity = string_to_uuid("ann")
+    body = {
+        "entityId": entity,
+        "roomId": string_to_uuid("kitchen"),
+        "agentId": string_to_uuid("Smith"),
+        "createdAt": 1767225600000,
+        "content": {"text": "echo: hello", "source": "client_chat"},
+    }
+    told = smith.client.post("/message", json=body).json()
+    assert told["text"] == "echo: hello" and told["room"] == string_to_uuid("kitchen")
+    assert told["data"] == {"sender": entity, "marks": {"source": "client_chat"}}
 
 
 def test_h2_a_stream_is_asked_for_by_accept_and_comes_piece_by_piece_in_order(smith: Run) -> None:
@@ -108,6 +123,9 @@ def test_h2_an_action_that_fails_is_an_answer_that_says_so_and_a_refusal_has_its
         (b"[" * 100_000, 400, "not JSON"),
         (b'{"txt": "x"}', 400, "did you mean text?"),
         (b'{"text": 5}', 400, "`$.text`"),
+        (b'{"content": "x"}', 400, "content must be an object"),
+        (b'{"content": {"text": "x", "from_agent": "boss"}}', 400, "a mark that only the runtime makes"),
+        (b'{"content": {"text": "x"}, "roomID": "r"}', 400, "no field 'roomID'"),
         (b'{"text": "  "}', 400, "says nothing"),
         (b'{"text": "x", "data": []}', 400, "`$.data`"),
         (b'{"text": "x", "data": {"n": 99999999999999999999999}}', 400, "no message can carry"),
@@ -334,6 +352,30 @@ def test_h1_database_url_names_a_postgres_in_which_it_has_a_role_of_its_own(
         assert run.end() == 0
     assert not (tmp_path / "agent.db").exists()
     assert httpx.URL(postgres_url).password not in run.log or not httpx.URL(postgres_url).password
+
+
+async def test_g10_a_database_that_is_away_makes_it_unready_and_not_dead_and_loses_no_message(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    place = workshop(tmp_path, name=f"Smith {tmp_path.name}")
+    async with Proxy(postgres_url) as line, asyncio.TaskGroup() as group:
+        with running(tmp_path, place, DATABASE_URL=line.url(postgres_url)) as run:
+            await asyncio.to_thread(run.ready)
+            slow = group.create_task(asyncio.to_thread(run.say, "slow: x"))
+            await asyncio.to_thread(run.until_traced, "slow began")
+            line.refuse = True
+            line.hang_up()
+            await asyncio.to_thread(run.until, lambda: run.status("/ready") == 503, what="unready")
+            health = await asyncio.to_thread(run.client.get, "/health")
+            assert (health.status_code, health.json()["status"]) == (503, "unhealthy")
+            assert await asyncio.to_thread(run.status, "/live") == 200
+            run.sign("go")
+            await asyncio.to_thread(run.until_traced, "slow ended")
+            line.refuse = False
+            assert (await slow).json()["text"] == "slow is done", "its commit waited"
+            assert await asyncio.to_thread(run.status, "/ready") == 200
+            run.signal()
+            assert await asyncio.to_thread(run.end) == 0
 
 
 # ── what a user can do wrong ──────────────────────────────────────────────────────────────────────
