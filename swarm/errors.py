@@ -14,7 +14,7 @@ SwarmError                 exit code 1
 
 bus.Refused                          5   somebody decided against it
 ├── UnknownAgent                     5   the address names nobody; near names follow
-├── UnknownChild                     5   the caller has no child of this name
+│   └── UnknownChild                 5   the caller has no child of this name
 └── NoAuthority                      5   not your child, or not your right
 bus.TooLate                          4 · bus.NobodyThere, bus.Failed  1 · bus.Disconnected  75
 """
@@ -87,11 +87,15 @@ class UnknownAgent(Refused):
         self.address = address
 
 
-class UnknownChild(Refused):
-    """The text is the source's own, to the letter: ``Child agent X not found``."""
+class UnknownChild(UnknownAgent):
+    """The text is the source's own, to the letter: ``Child agent X not found``. `hint` names near ones."""
 
-    def __init__(self, child: str) -> None:
-        super().__init__(f"Child agent {child} not found", reason="unknown_child")
+    def __init__(self, address: str, known: Iterable[str] = ()) -> None:
+        super().__init__(address, known)
+        self.reason = "unknown_child"
+        self.hint = near(address, known).removeprefix("; ").removesuffix(".")
+        self.text = f"Child agent {address} not found"
+        self.args = (self.text,)
 
 
 class NoAuthority(Refused):
@@ -99,6 +103,19 @@ class NoAuthority(Refused):
 
     def __init__(self, text: str = "No authority over this agent") -> None:
         super().__init__(text, reason="no_authority")
+
+
+class TryAgain(SwarmError):
+    """Raised by an action's handler: this attempt at the task failed and another may work. `after` in seconds, by
+    the database's clock; without it 1, 2, 4 … s. It goes on until the task has had its attempts."""
+
+    def __init__(self, text: str, *, after: float | None = None) -> None:
+        super().__init__(text, reason="try_again")
+        self.after = after
+
+
+def unknown_task(id: str) -> Refused:
+    return Refused(f"There is no task {id}; swarm task ls shows the newest.", reason="unknown_task")
 
 
 def near(word: str, known: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from swarm.records import (
     DEFAULT_LIMITS,
     AgentPlan,
     AgentRecord,
+    Content,
     Desired,
     Dispatch,
     Ended,
@@ -29,6 +30,8 @@ from swarm.records import (
     Outgoing,
     Receipt,
     Task,
+    TaskChange,
+    TaskState,
 )
 from swarm.retention import Pruned, PrunePart, Retention
 
@@ -134,10 +137,34 @@ class Ledger(Protocol):
     async def delegate(self, sender: str, tasks: Sequence[NewTask]) -> list[Task]:
         """As `Store.delegate`, on behalf of `sender`; ``operator`` is over everyone."""
 
-    async def tasks(self, *, limit: int = 100) -> list[Task]:
-        """The newest tasks first."""
+    async def cancel(self, by: str, task: str, reason: str = "") -> TaskChange:
+        """As `Store.cancel`, on behalf of `by`. Raises UnknownAgent when there is no `by`."""
+
+    async def answer(self, by: str, task: str, answer: Content) -> TaskChange:
+        """As `Store.answer`, on behalf of `by`."""
+
+    async def retry(self, by: str, task: str) -> TaskChange:
+        """Give a task that failed, was canceled or rejected once more: a new task (`retry_of`), under whoever gave
+        the old one and with today's authority. The same call again finds the same one. Raises NoAuthority,
+        Refused (``unknown_task``; ``task_state`` when it completed, goes on, or was given 10 times already)."""
+
+    async def wake_tasks(self) -> list[str]:
+        """Tasks whose moment has come by the database's clock: another attempt after a failed one; the end of
+        those that nobody answered or ended within 7 days. Returns the names of whom to ring."""
+
+    async def ended_of(self, deliveries: Sequence[int]) -> dict[int, str]:
+        """Those of these deliveries that expired or died, with the reason: nothing of them will be written."""
+
+    async def tasks(
+        self, *, limit: int = 100, state: TaskState | None = None, agent: str | None = None
+    ) -> list[Task]:
+        """The newest tasks first; of one state, or given by or to one agent. Results and inputs of more than 4 kB
+        are left out."""
 
     async def task(self, id: str) -> Task | None: ...
+
+    async def task_tree(self, id: str) -> list[Task]:
+        """All that was delegated below a task, oldest first, without results; at most 1000."""
 
     async def subtasks(self, id: str) -> list[Task]:
         """The tasks delegated in the course of this one, oldest first."""

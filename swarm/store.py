@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from swarm.records import (
     AgentRecord,
     Committed,
+    Content,
     Found,
     Memory,
     NewTask,
@@ -24,6 +25,7 @@ from swarm.records import (
     Room,
     RoomState,
     Task,
+    TaskChange,
     Turn,
 )
 
@@ -60,13 +62,23 @@ class Store(Protocol):
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
     async def delegate(self, tasks: Sequence[NewTask]) -> list[Task]:
         """Accept tasks for children, all or none; authority is checked in the same transaction.
-        Raises NoAuthority, UnknownAgent. Idempotent by id: a task that exists is returned as it stands."""
+        Raises NoAuthority, UnknownChild, and Refused (``task_state``) in the course of a task that has ended.
+        Idempotent by id: a task that exists is returned as it stands; one with another child, goal or input is
+        refused (StoreError, ``id_taken``)."""
 
     async def get_tasks(self, ids: Sequence[str]) -> list[Task]:
         """Tasks that this agent gave or was given, in the order of `ids`; unknown ones are left out."""
 
     async def report(self, task: str, attempt: int, percent: float, note: str) -> bool:
         """Progress of a task in hand; False when the attempt is stale."""
+
+    async def cancel(self, task: str, reason: str = "") -> TaskChange:
+        """Cancel a task that this agent gave, or that is below one it gave, with all below it. One that has
+        ended stays as it is. Raises NoAuthority, Refused (``unknown_task``)."""
+
+    async def answer(self, task: str, answer: Content) -> TaskChange:
+        """Answer what a task asked for: it is working again. The same answer twice changes nothing.
+        Raises NoAuthority, Refused (``unknown_task``; ``task_state`` when it asks for nothing)."""
 
     # ── memory ────────────────────────────────────────────────────────────────────────────────────
     async def create_memory(self, memory: Memory) -> None:

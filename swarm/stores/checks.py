@@ -35,6 +35,10 @@ MAX_DIMENSIONS: Final = 8192
 RIGHTS: Final = AgentPermissions.__struct_fields__
 MOST_HOPS: Final = 255
 """That the wire carries. Where a conversation ends the ledger says, because it notes it."""
+MOST_REASON: Final = 1000
+"""Characters of a reason that somebody gives; what is longer is cut."""
+MOST_TASK_BYTES: Final = 1_000_000
+"""Of a task's goal and input, so that its message fits into one envelope with its history."""
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -157,6 +161,13 @@ def check_tasks(tasks: Sequence[NewTask]) -> None:
         if task.parent_task is not None:
             check_id("task", task.parent_task)
         _check_hops(task.hops)
+        size = len(to_json("The task", [task.goal, task.input]).encode())
+        if size > MOST_TASK_BYTES:
+            raise Refused(
+                f"The goal and input of this task have {size:,} bytes and at most {MOST_TASK_BYTES:,} fit; "
+                "put them in a file or the store and say where they are.",
+                reason="too_large",
+            )
         if task.max_attempts < 1:
             raise StoreError("A task needs at least 1 attempt.", reason="bad_attempts")
 

@@ -271,6 +271,13 @@ async def test_anothers_delivery_cannot_be_marked(postgres_world: PostgresWorld,
         "end_overdue(1)",
         "claim_deliveries(1, array['reader'], array[10])",
         "send_notice(d) from deliveries d",
+        f"end_task('{new_id()}', 'canceled', 'x')",
+        f"cancel_task('{BOSS}', '{new_id()}', '')",
+        f"answer_task('{BOSS}', '{new_id()}', '{{}}')",
+        f"retry_task('{BOSS}', '{new_id()}')",
+        f"cancel_for(1, '{BOSS}', '{new_id()}', '')",
+        f"settle_task('{BOSS}', '{{}}', '', '')",
+        "wake_tasks(1)",
     ):
         await refused(writer, f"select {call}")
     assert (await postgres_world.store("reader").commit(Turn(delivery=readers))).status == "committed"
@@ -425,6 +432,8 @@ async def test_every_table_has_row_security_even_for_its_owner(postgres_world: P
             "commit_turn",
             "post_messages",
             "delegate_tasks",
+            "cancel_given",
+            "answer_given",
         }
         assert all("search_path" in r["proconfig"] and "pg_temp" in r["proconfig"] for r in doors)
     finally:

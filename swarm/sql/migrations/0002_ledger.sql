@@ -62,21 +62,30 @@ create table tasks (
                  ('submitted', 'working', 'input-required', 'completed', 'failed', 'canceled', 'rejected')),
     attempts     integer not null default 0,
     max_attempts integer not null default 3 check (max_attempts >= 1),
+    failures     integer not null default 0,            -- attempts that crashed, or failed and went again
     result       jsonb,
     error        text,
-    progress     double precision,
-    note         text,
+    progress     double precision check (progress between 0 and 100),
+    note         text check (length(note) <= 2000),
+    inputs       jsonb not null default '[]',           -- what it asked for, and the answers, in order
     deadline     bigint,
+    wake_at      bigint,                                -- when it goes again, or is given up, without a delivery
+    retry_of     uuid,                                  -- the task that was given again by hand as this one
+    retries      integer not null default 0,            -- how often that happened down to this one
     parent_task  uuid references tasks (id),
     hops         integer not null default 0 check (hops between 0 and 32),
     traceparent  text,
     created_at   bigint not null,
     updated_at   bigint not null,
+    begun_at     bigint,                                -- first dispatched
+    ended_at     bigint,
     check ((result is not null) = (state = 'completed'))
 );
 create index tasks_due on tasks (deadline)
     where deadline is not null and state in ('submitted', 'working', 'input-required');
 create index tasks_newest on tasks (created_at desc, id desc);
+create index tasks_by_state on tasks (state, created_at desc, id desc);
+create index tasks_waking on tasks (wake_at) where wake_at is not null;
 create index tasks_parent_task on tasks (parent_task) where parent_task is not null;
 
 create table memories (

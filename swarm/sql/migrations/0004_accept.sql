@@ -1,6 +1,7 @@
 -- Accepting messages: recipients are fixed here, in the transaction of the sender.
 -- Errors that callers tell apart: SW001 lease lost · SW002 unknown agent · SW003 no authority ·
 -- SW004 id taken · SW005 own message · SW006 no such delivery · SW007 not a kind to send ·
+-- SW008 unknown task · SW009 not what this task can do now · SW010 no such transition ·
 -- SW020 a bound of the hierarchy · SW021 no such child.
 
 -- The agents behind an address, without the sender: an agent never gets its own message. `role:x` is one of

@@ -11,7 +11,6 @@ declare
     v_dead text := p_turn ->> 'dead';  -- given up: the delivery dies with this reason instead
     v_now bigint := now_ms();
     v_delivery deliveries;
-    v_task tasks;
     v_name text;
 begin
     recipients := '{}';
@@ -45,7 +44,7 @@ begin
         end if;
         if v_dead is not null then
             if v_delivery.kind = 'task' then
-                perform end_task(v_delivery.message, 'failed', v_dead);
+                perform end_task(task_of(v_delivery.room), 'failed', v_dead);
             else
                 perform send_notice(v_delivery);
             end if;
@@ -68,27 +67,12 @@ begin
     end if;
 
     if v_outcome is not null then
-        -- A task is ended by its own delivery's turn, or by a later one (its subtasks' results came in).
-        update deliveries set state = 'handled', handled_at = v_now, handled_by = p_turn ->> 'instance'
-        where message = (v_outcome ->> 'task')::uuid and kind = 'task' and recipient = v_me
-          and state in ('accepted', 'dispatched');
-        update tasks
-        set state = v_outcome ->> 'state', updated_at = v_now,
-            error = v_outcome ->> 'error',
-            result = case when v_outcome ->> 'state' = 'completed'
-                          then coalesce(nullif(v_outcome -> 'result', 'null'::jsonb), '{}') end
-        where id = (v_outcome ->> 'task')::uuid and child = v_me
-          and state in ('submitted', 'working', 'input-required')
-        returning * into v_task;
-        if found then
-            if v_task.state not in ('completed', 'failed', 'rejected') then
-                raise exception 'An outcome is completed, failed or rejected' using errcode = 'SW007';
-            end if;
-            v_name := send_result(v_task, v_me);
-            if v_name is not null then
-                recipients := recipients || v_name;
-            end if;
+        v_name := settle_task(v_me, v_outcome, v_delivery.room, p_turn ->> 'instance');
+        if v_name is not null then
+            recipients := recipients || v_name;
         end if;
+    elsif v_delivery.kind = 'task' then
+        perform expect_outcome(task_of(v_delivery.room));
     end if;
     status := 'committed';
 end $$;

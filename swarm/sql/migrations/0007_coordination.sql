@@ -66,9 +66,9 @@ begin
         from picked p where d.seq = p.seq
         returning d.*
     ), begun as (
-        update tasks t set state = 'working', attempts = m.attempts, updated_at = v_now
+        update tasks t set state = 'working', attempts = m.attempts
         from marked m
-        where m.kind = 'task' and t.id = m.message and t.state in ('submitted', 'working', 'input-required')
+        where m.kind = 'task' and t.id = task_of(m.room) and t.state in ('submitted', 'working')
     )
     select m.seq, m.message, s.name, r.name, m.room, m.kind, x.content::text, m.attempts, m.crashes, x.in_reply_to,
            m.expires_at, x.hops, x.origin, x.traceparent, m.accepted_at
@@ -94,12 +94,14 @@ create function return_delivery(p_delivery deliveries, p_crashed boolean) return
 as $$
 declare
     v_crashes integer := p_delivery.crashes + p_crashed::integer;
-    v_most integer;
+    v_spent boolean := false;
 begin
-    -- Only crashes count against a task's attempts: a graceful return, or a takeover, is not its fault.
-    select least(3, (select max_attempts from tasks where id = p_delivery.message and p_delivery.kind = 'task'))
-    into v_most;
-    if p_crashed and v_crashes >= v_most then
+    -- Only crashes and failures count against a task's attempts: a graceful return, or a takeover, is not its fault.
+    if p_crashed and p_delivery.kind = 'task' then
+        update tasks set failures = failures + 1 where id = task_of(p_delivery.room)
+        returning failures >= max_attempts into v_spent;
+    end if;
+    if p_crashed and (v_crashes >= 3 or v_spent) then
         update deliveries set crashes = v_crashes where seq = p_delivery.seq;
         return end_delivery(p_delivery.seq, 'dead', format('crashed its recipient %s times', v_crashes));
     end if;
@@ -173,16 +175,19 @@ begin
         order by t.deadline limit 1000
     loop
         -- The delivery first, as a turn's commit does; who is committing now is left to the next sweep.
-        select d.seq, d.state into v_row from deliveries d
-        where d.message = v_task.id and d.sender = v_task.parent and d.recipient = v_task.child
-        for update skip locked;
+        select d.seq into v_row from deliveries d
+        where d.recipient = v_task.child and d.sender = v_task.parent and d.room = 'task:' || v_task.id
+          and d.kind = 'task' and d.state in ('accepted', 'dispatched');
+        if not found then
+            v_changed := v_changed or end_task(v_task.id, 'failed', 'its deadline passed');
+            continue;
+        end if;
+        perform from deliveries d where d.seq = v_row.seq for update skip locked;
         if not found then
             continue;
         end if;
         v_changed := true;
-        if v_row.state not in ('accepted', 'dispatched') then
-            perform end_task(v_task.id, 'failed', 'its deadline passed');
-        elsif end_delivery(v_row.seq, 'expired', 'its deadline passed') then
+        if end_delivery(v_row.seq, 'expired', 'its deadline passed') then
             v_ended := v_ended || v_row.seq;
         end if;
     end loop;

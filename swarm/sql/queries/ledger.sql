@@ -54,13 +54,53 @@ select t.* from agents s, delegate_for($1, s.id, $3::jsonb) t where s.name = $2;
 select exists (select from agents where name = $1);
 
 -- name: tasks
-select * from task_list order by created_at desc, id desc limit $1;
+select l.*, case when octet_length(l.result::text) <= 4000 then l.result end as result,
+       case when octet_length(l.input::text) <= 4000 then l.input else '{}' end as input
+from (select id from tasks order by created_at desc, id desc limit $1) t join task_list l using (id)
+order by l.created_at desc, l.id desc;
+
+-- name: tasks_of_state
+select l.*, case when octet_length(l.result::text) <= 4000 then l.result end as result,
+       case when octet_length(l.input::text) <= 4000 then l.input else '{}' end as input
+from (select id from tasks where state = $2 order by created_at desc, id desc limit $1) t join task_list l using (id)
+order by l.created_at desc, l.id desc;
+
+-- name: tasks_of_agent
+select l.*, case when octet_length(l.result::text) <= 4000 then l.result end as result,
+       case when octet_length(l.input::text) <= 4000 then l.input else '{}' end as input
+from (select t.id from tasks t, agents a
+      where a.name = $3 and a.id in (t.parent, t.child) and ($2::text is null or t.state = $2)
+      order by t.created_at desc, t.id desc limit $1) t join task_list l using (id)
+order by l.created_at desc, l.id desc;
 
 -- name: task
 select * from task_list where id = $1;
 
 -- name: subtasks
 select * from task_list where parent_task = $1 order by created_at, id;
+
+-- name: task_tree
+with recursive below (id) as (
+    select t.id from tasks t where t.parent_task = $1
+    union
+    select t.id from below b join tasks t on t.parent_task = b.id
+)
+select l.*, null::jsonb as result from below join task_list l using (id) order by l.created_at, l.id limit 1000;
+
+-- name: cancel
+select (c.task).*, c.names from agents a, cancel_for($1, a.id, $3, $4) c where a.name = $2;
+
+-- name: answer
+select (c.task).*, c.names from agents a, answer_for($1, a.id, $3, $4::jsonb) c where a.name = $2;
+
+-- name: retry
+select (c.task).*, c.names from agents a, retry_for($1, a.id, $3) c where a.name = $2;
+
+-- name: wake_tasks
+select wake_tasks($1);
+
+-- name: ended_of
+select seq, coalesce(reason, '') as reason from deliveries where seq = any ($1) and state in ('expired', 'dead');
 
 -- name: message
 select m.id, s.name as sender, m.address, m.room, m.kind, m.content, m.accepted_at,

@@ -43,8 +43,14 @@ select name from agents where not reserved order by name;
 -- name: get_tasks
 select t.* from unnest($1::uuid[]) with ordinality as g (id, ord) join task_list t using (id) order by g.ord;
 
+-- name: cancel
+select (c.task).*, c.names from cancel_given($1, $2) c;
+
+-- name: answer
+select (c.task).*, c.names from answer_given($1, $2::jsonb) c;
+
 -- name: report
-update tasks set progress = $3, note = $4, updated_at = now_ms()
+update tasks set progress = $3, note = $4
 where id = $1 and attempts = $2 and child = (select me()) and state = 'working'
 returning id;
 

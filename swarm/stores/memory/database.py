@@ -16,7 +16,7 @@ import msgspec
 
 from bus.envelope import MAX_HOPS
 from bus.errors import Refused
-from swarm.errors import StoreDown, UnknownAgent
+from swarm.errors import StoreDown, UnknownAgent, unknown_task
 from swarm.limits import refused
 from swarm.records import (
     COORDINATOR,
@@ -268,9 +268,9 @@ class MemoryDatabase:
         """Two agents may have used one id."""
         return (row for (known, _), row in self.messages.items() if known == id)
 
-    def put_delivery(self, message: MessageRow, recipient: str | None) -> DeliveryRow:
+    def put_delivery(self, message: MessageRow, recipient: str | None, *, attempts: int = 0) -> DeliveryRow:
         self._seq += 1
-        row = DeliveryRow(self._seq, message, recipient)
+        row = DeliveryRow(self._seq, message, recipient, attempts=attempts)
         if recipient is None:
             row.state, row.ended_at = "dead", message.accepted_at
         message.deliveries.append(row)
@@ -316,17 +316,41 @@ class MemoryDatabase:
         row.reason, row.ended_at = reason, self.now()
         self.close_delivery(row)
         if row.message.kind == "task":
-            self.end_task(self.tasks[row.message.id], task_state, reason)
+            self.end_task(self.task_of(row), task_state, reason)
         else:
             self.send_notice(row)
         return True
 
+    def task_of(self, row: DeliveryRow) -> TaskRow:
+        """The task that a delivery of kind ``task`` is on its way for."""
+        return self.tasks[row.message.room.removeprefix("task:")]
+
     def end_task(self, task: TaskRow, state: TaskState, error: str) -> bool:
+        """End a task that nobody completed, and what was delegated in its course."""
         if not task.open:
             return False
-        task.state, task.error, task.updated_at = state, error, self.now()
+        for row in self.on_their_way(task):
+            row.state, row.reason = "dead", error
+            self.close_delivery(row)
+        task.become(state, self.now())
+        task.error, task.wake_at = error, None
         self.send_result(task, self.names[COORDINATOR])
+        self.end_subtasks(task)
         return True
+
+    def end_subtasks(self, task: TaskRow) -> None:
+        """What was delegated for a task that did not complete has lost its purpose."""
+        if task.state != "completed":
+            for below in [one for one in self.tasks.values() if one.parent_task == task.id]:
+                self.end_task(below, "canceled", f"the task above it is {task.state}")
+
+    def on_their_way(self, task: TaskRow) -> list[DeliveryRow]:
+        """The open deliveries of a task: one at most, but while it is being ended."""
+        return [
+            row
+            for row in self.open.get(task.child, {}).values()
+            if row.message.kind == "task" and row.message.room == f"task:{task.id}"
+        ]
 
     def send_result(self, task: TaskRow, sender: AgentRow) -> str | None:
         """The name of whoever gets the result; None when the operator gave the task."""
@@ -353,6 +377,12 @@ class MemoryDatabase:
         return parent.name
 
     # ── tasks ────────────────────────────────────────────────────────────────────────────────────────
+    def task(self, id: str) -> TaskRow:
+        """Raises Refused (``unknown_task``)."""
+        if id not in self.tasks:
+            raise unknown_task(id)
+        return self.tasks[id]
+
     def authority(self, sender: AgentRow, child: AgentRow) -> bool:
         return sender.name == OPERATOR or (child.parent == sender.id and sender.permissions.control_children)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +15,7 @@ from swarm.records import (
     DEFAULT_LIMITS,
     AgentPlan,
     AgentRecord,
+    Content,
     Desired,
     Dispatch,
     Ended,
@@ -25,15 +26,29 @@ from swarm.records import (
     Outgoing,
     Receipt,
     Task,
+    TaskChange,
+    TaskState,
 )
 from swarm.retention import Pruned, PrunePart, Retention
-from swarm.stores.checks import check_bounds, check_id, check_outgoing, check_plans, check_tasks, to_json
+from swarm.stores.checks import (
+    check_bounds,
+    check_id,
+    check_outgoing,
+    check_plans,
+    check_tasks,
+    check_text,
+    to_json,
+)
 from swarm.stores.memory.database import MemoryDatabase
 from swarm.stores.memory.delegation import delegate
 from swarm.stores.memory.hierarchy import HierarchyPart, settle_rights
 from swarm.stores.memory.retention import prune
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, MessageRow, delivery_view, ended_value
 from swarm.stores.memory.store import directory
+from swarm.stores.memory.task_life import answer as answer_task
+from swarm.stores.memory.task_life import cancel as cancel_task
+from swarm.stores.memory.task_life import retry as retry_task
+from swarm.stores.memory.task_life import wake
 
 CRASHES: Final = 3
 """How many recipients may die with a delivery in hand before it dies too."""
@@ -202,8 +217,9 @@ class MemoryLedger(HierarchyPart):
         database, message = self._database, row.message
         row.state = "dispatched"
         row.attempts += 1
-        if message.kind == "task" and (task := database.tasks[message.id]).open:
-            task.state, task.attempts, task.updated_at = "working", row.attempts, database.now()
+        if message.kind == "task" and (task := database.task_of(row)).state in ("submitted", "working"):
+            task.become("working", database.now())
+            task.attempts = row.attempts
         assert row.recipient is not None
         return Dispatch(
             delivery=row.seq,
@@ -243,10 +259,12 @@ class MemoryLedger(HierarchyPart):
     def _give_back(self, row: DeliveryRow, *, crashed: bool) -> bool:
         """Whether it ended instead."""
         row.crashes += crashed
-        most = CRASHES
-        if row.message.kind == "task":
-            most = min(most, self._database.tasks[row.message.id].max_attempts)
-        if crashed and row.crashes >= most:
+        spent = False
+        if crashed and row.message.kind == "task":
+            task = self._database.task_of(row)
+            task.failures += 1
+            spent = task.failures >= task.max_attempts
+        if crashed and (row.crashes >= CRASHES or spent):
             return self._database.end_delivery(row, "dead", f"crashed its recipient {row.crashes} times")
         row.state = "accepted"
         return False
@@ -278,11 +296,10 @@ class MemoryLedger(HierarchyPart):
                 ended.append(row)
         for task in list(database.tasks.values()):
             if task.open and task.deadline is not None and task.deadline <= now:
-                (row,) = database.messages[task.id, task.parent].deliveries
-                if database.end_delivery(row, "expired", DEADLINE_PASSED):
+                for row in database.on_their_way(task):
+                    database.end_delivery(row, "expired", DEADLINE_PASSED)
                     ended.append(row)
-                else:
-                    database.end_task(task, "failed", DEADLINE_PASSED)
+                database.end_task(task, "failed", DEADLINE_PASSED)
         return [self._ended(row) for row in sorted(ended, key=lambda row: row.seq)]
 
     def _ended(self, row: DeliveryRow) -> Ended:
@@ -295,15 +312,48 @@ class MemoryLedger(HierarchyPart):
         database = self._writing()
         return delegate(database, self._sender(sender), tasks)
 
-    async def tasks(self, *, limit: int = 100) -> list[Task]:
+    async def cancel(self, by: str, task: str, reason: str = "") -> TaskChange:
+        check_text("The reason", reason)
+        return cancel_task(self._writing(), self._sender(by), check_id("task", task), reason)
+
+    async def answer(self, by: str, task: str, answer: Content) -> TaskChange:
+        return answer_task(self._writing(), self._sender(by), check_id("task", task), answer)
+
+    async def retry(self, by: str, task: str) -> TaskChange:
+        return retry_task(self._writing(), self._sender(by), check_id("task", task))
+
+    async def wake_tasks(self) -> list[str]:
+        return wake(self._writing())
+
+    async def ended_of(self, deliveries: Sequence[int]) -> dict[int, str]:
+        known = self._reading().deliveries
+        rows = [known[seq] for seq in deliveries if seq in known]
+        return {row.seq: row.reason or "" for row in rows if row.state in ("expired", "dead")}
+
+    async def tasks(
+        self, *, limit: int = 100, state: TaskState | None = None, agent: str | None = None
+    ) -> list[Task]:
         database = self._reading()
-        rows = sorted(database.tasks.values(), key=lambda t: (t.created_at, t.id), reverse=True)
-        return [database.task_value(row) for row in rows[:limit]]
+        found = [
+            database.task_value(task)
+            for task in sorted(database.tasks.values(), key=lambda t: (t.created_at, t.id), reverse=True)
+            if state is None or task.state == state
+        ]
+        found = [task for task in found if agent is None or agent in (task.parent, task.child)]
+        return [_without_what_is_large(task) for task in found[:limit]]
 
     async def task(self, id: str) -> Task | None:
         database = self._reading()
         row = database.tasks.get(check_id("task", id))
         return database.task_value(row) if row else None
+
+    async def task_tree(self, id: str) -> list[Task]:
+        database = self._reading()
+        tree = [check_id("task", id)]
+        for above in tree:  # grows while it is read
+            tree += [task.id for task in database.tasks.values() if task.parent_task == above]
+        rows = sorted((database.tasks[id] for id in tree[1:]), key=lambda t: (t.created_at, t.id))
+        return [msgspec.structs.replace(database.task_value(row), result=None) for row in rows[:1000]]
 
     async def subtasks(self, id: str) -> list[Task]:
         database, above = self._reading(), check_id("task", id)
@@ -357,3 +407,12 @@ class MemoryLedger(HierarchyPart):
 
     async def stats(self) -> dict[str, int]:
         return dict(self._reading().stats())
+
+
+def _without_what_is_large(task: Task) -> Task:
+    large: dict[str, Any] = {
+        name: empty
+        for name, empty in (("result", None), ("input", {}))
+        if len(to_json("The task", getattr(task, name))) > 4000
+    }
+    return msgspec.structs.replace(task, **large) if large else task

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from swarm.errors import IllegalTransition
 from swarm.records import (
+    TASK_TRANSITIONS,
+    TERMINAL_TASK_STATES,
     AgentPermissions,
     AgentRecord,
     Balance,
@@ -18,6 +21,7 @@ from swarm.records import (
     LedgerKind,
     Orphans,
     Task,
+    TaskInput,
     TaskState,
 )
 
@@ -126,10 +130,36 @@ class TaskRow:
     parent_task: str | None = None
     hops: int = 0
     traceparent: str | None = None
+    failures: int = 0
+    inputs: tuple[TaskInput, ...] = ()
+    wake_at: int | None = None
+    retry_of: str | None = None
+    retries: int = 0
+    begun_at: int | None = None
+    ended_at: int | None = None
 
     @property
     def open(self) -> bool:
-        return self.state in ("submitted", "working", "input-required")
+        return self.state not in TERMINAL_TASK_STATES
+
+    def touch(self, now: int) -> None:
+        """Times only grow, as the database's trigger has it."""
+        self.updated_at = max(self.updated_at + 1, now)
+
+    def become(self, state: TaskState, now: int) -> None:
+        """The one way to another state. Raises IllegalTransition."""
+        self.touch(now)
+        if state == self.state:
+            return
+        if state not in TASK_TRANSITIONS[self.state]:
+            raise IllegalTransition(
+                f"Task {self.id} is {self.state}; it cannot become {state}.", reason="illegal_transition"
+            )
+        self.state = state
+        if state == "working":
+            self.begun_at = self.begun_at or self.updated_at
+        elif state in TERMINAL_TASK_STATES:
+            self.ended_at = self.updated_at
 
 
 def agent_record(row: AgentRow, parent: str | None, born_of: str | None) -> AgentRecord:
@@ -172,6 +202,13 @@ def task_value(row: TaskRow, parent: str, child: str) -> Task:
         parent_task=row.parent_task,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        max_attempts=row.max_attempts,
+        failures=row.failures,
+        inputs=row.inputs,
+        wake_at=row.wake_at,
+        retry_of=row.retry_of,
+        begun_at=row.begun_at,
+        ended_at=row.ended_at,
     )
 
 

@@ -21,6 +21,7 @@ from swarm.records import (
     Room,
     RoomState,
     Task,
+    TaskChange,
     Turn,
 )
 from swarm.stores.checks import (
@@ -38,6 +39,9 @@ from swarm.stores.memory.database import MemoryDatabase
 from swarm.stores.memory.delegation import delegate
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, agent_record
 from swarm.stores.memory.shelf import Shelf, fresh
+from swarm.stores.memory.task_life import answer as answer_task
+from swarm.stores.memory.task_life import cancel as cancel_task
+from swarm.stores.memory.task_life import expect_outcome, settle
 from swarm.stores.ranking import Candidate, rank
 
 
@@ -93,8 +97,11 @@ class MemoryStore:
         database.remember(me, turn.memories)
         receipts, dead = database.accept(me, turn.outgoing, strict=False, in_hand=delivery)
         recipients = [name for receipt in receipts for name in receipt.recipients]
-        if turn.outcome is not None and (name := self._end_task(turn)) is not None:
-            recipients.append(name)
+        if turn.outcome is not None:
+            told = settle(database, me, turn.outcome, delivery)
+            recipients += [told] if told is not None else []
+        elif delivery is not None and delivery.message.kind == "task":
+            expect_outcome(database, database.task_of(delivery))
         return Committed("committed", tuple(dict.fromkeys(recipients)), tuple(dead))
 
     def _refusal(self, delivery: DeliveryRow, turn: Turn) -> Committed | None:
@@ -114,23 +121,6 @@ class MemoryStore:
     def _handle(self, delivery: DeliveryRow) -> None:
         delivery.state, delivery.handled_at = "handled", self._database.now()
         self._database.close_delivery(delivery)
-
-    def _end_task(self, turn: Turn) -> str | None:
-        """The name of whoever gets the result. A task that is ended or not ours is left as it is."""
-        assert turn.outcome is not None
-        database, me = self._open()
-        task = database.tasks.get(turn.outcome.task.lower())
-        if task is None or task.child != me.id:
-            return None
-        for delivery in list(database.open.get(me.id, {}).values()):
-            if delivery.message.kind == "task" and delivery.message.id == task.id:
-                self._handle(delivery)
-        if not task.open:
-            return None
-        task.state, task.error, task.updated_at = turn.outcome.state, turn.outcome.error, database.now()
-        if turn.outcome.state == "completed":
-            task.result = turn.outcome.result or Content()
-        return database.send_result(task, me)
 
     async def post(self, messages: Sequence[Outgoing]) -> list[Receipt]:
         check_outgoing(messages)
@@ -165,8 +155,18 @@ class MemoryStore:
         row = database.tasks.get(check_id("task", task))
         if row is None or row.child != me.id or row.state != "working" or row.attempts != attempt:
             return False
-        row.progress, row.note, row.updated_at = float(percent), note, database.now()
+        row.progress, row.note = float(percent), note
+        row.touch(database.now())
         return True
+
+    async def cancel(self, task: str, reason: str = "") -> TaskChange:
+        check_text("The reason", reason)
+        database, me = self._open()
+        return cancel_task(database, me, check_id("task", task), reason)
+
+    async def answer(self, task: str, answer: Content) -> TaskChange:
+        database, me = self._open()
+        return answer_task(database, me, check_id("task", task), answer)
 
     # ── memory ────────────────────────────────────────────────────────────────────────────────────
     async def create_memory(self, memory: Memory) -> None:

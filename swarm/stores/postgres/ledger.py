@@ -9,13 +9,14 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from swarm.errors import StoreDown, UnknownAgent
+from swarm.errors import StoreDown, UnknownAgent, UnknownChild
 from swarm.ledger import LeaseLost
 from swarm.limits import Storm, refused
 from swarm.records import (
     DEFAULT_LIMITS,
     AgentPlan,
     AgentRecord,
+    Content,
     Desired,
     Dispatch,
     Ended,
@@ -26,9 +27,19 @@ from swarm.records import (
     Outgoing,
     Receipt,
     Task,
+    TaskChange,
+    TaskState,
 )
 from swarm.retention import Pruned, PrunePart, Retention
-from swarm.stores.checks import check_id, check_outgoing, check_plans, check_tasks, check_text, to_json
+from swarm.stores.checks import (
+    MOST_REASON,
+    check_id,
+    check_outgoing,
+    check_plans,
+    check_tasks,
+    check_text,
+    to_json,
+)
 from swarm.stores.postgres.hierarchy import HierarchyPart
 from swarm.stores.postgres.migrations import load_migrations, migrate
 from swarm.stores.postgres.names import role_name, schema_name
@@ -36,6 +47,7 @@ from swarm.stores.postgres.pool import Connections, Rows, session_settings, tran
 from swarm.stores.postgres.roles import verifier
 from swarm.stores.postgres.rows import (
     to_agent,
+    to_change,
     to_dispatch,
     to_ended,
     to_message_views,
@@ -105,7 +117,10 @@ class PostgresLedger(HierarchyPart):
         return await self._connections.write(_SQL[statement], self._lease(), *arguments, id=id)
 
     async def _with_near_names(self, address: str) -> UnknownAgent:
-        return UnknownAgent(address, [row["name"] for row in await self._connections.read(_SQL["names"])])
+        return UnknownAgent(address, await self._names())
+
+    async def _names(self) -> list[str]:
+        return [row["name"] for row in await self._connections.read(_SQL["names"])]
 
     # ── the lease ─────────────────────────────────────────────────────────────────────────────────
     async def take_lease(self, holder: str, seconds: float) -> int | None:
@@ -191,17 +206,52 @@ class PostgresLedger(HierarchyPart):
         try:
             rows = await self._write("delegate", sender, to_json("The task", tasks), id=tasks[0].id)
         except UnknownAgent as error:
-            raise await self._with_near_names(error.address) from None
+            raise UnknownChild(error.address, await self._names()) from None
         if not rows:
             raise await self._with_near_names(sender)
         return [to_task(row) for row in rows]
 
-    async def tasks(self, *, limit: int = 100) -> list[Task]:
-        return [to_task(row) for row in await self._connections.read(_SQL["tasks"], limit)]
+    async def cancel(self, by: str, task: str, reason: str = "") -> TaskChange:
+        check_text("The reason", reason)
+        return await self._decide("cancel", by, check_id("task", task), reason[:MOST_REASON])
+
+    async def answer(self, by: str, task: str, answer: Content) -> TaskChange:
+        return await self._decide("answer", by, check_id("task", task), to_json("The answer", answer))
+
+    async def retry(self, by: str, task: str) -> TaskChange:
+        return await self._decide("retry", by, check_id("task", task))
+
+    async def _decide(self, statement: str, by: str, task: str, *rest: str) -> TaskChange:
+        rows = await self._write(statement, by, task, *rest, id=task)
+        if not rows:
+            raise await self._with_near_names(by)
+        return to_change(rows[0])
+
+    async def wake_tasks(self) -> list[str]:
+        return list((await self._write("wake_tasks", id="a sweep"))[0][0])
+
+    async def ended_of(self, deliveries: Sequence[int]) -> dict[int, str]:
+        rows = await self._connections.read(_SQL["ended_of"], list(deliveries))
+        return {row["seq"]: row["reason"] for row in rows}
+
+    async def tasks(
+        self, *, limit: int = 100, state: TaskState | None = None, agent: str | None = None
+    ) -> list[Task]:
+        if agent is not None:
+            rows = await self._connections.read(_SQL["tasks_of_agent"], limit, state, agent)
+        elif state is not None:
+            rows = await self._connections.read(_SQL["tasks_of_state"], limit, state)
+        else:
+            rows = await self._connections.read(_SQL["tasks"], limit)
+        return [to_task(row) for row in rows]
 
     async def task(self, id: str) -> Task | None:
         rows = await self._connections.read(_SQL["task"], check_id("task", id))
         return to_task(rows[0]) if rows else None
+
+    async def task_tree(self, id: str) -> list[Task]:
+        rows = await self._connections.read(_SQL["task_tree"], check_id("task", id))
+        return [to_task(row) for row in rows]
 
     async def subtasks(self, id: str) -> list[Task]:
         return [to_task(row) for row in await self._connections.read(_SQL["subtasks"], check_id("task", id))]

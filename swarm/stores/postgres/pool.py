@@ -16,7 +16,17 @@ from asyncpg import exceptions as pg
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from bus.errors import Refused
-from swarm.errors import NoAuthority, StoreDown, StoreError, SwarmError, Unknown, UnknownAgent, UnknownChild
+from swarm.errors import (
+    IllegalTransition,
+    NoAuthority,
+    StoreDown,
+    StoreError,
+    SwarmError,
+    Unknown,
+    UnknownAgent,
+    UnknownChild,
+    unknown_task,
+)
 from swarm.ledger import LeaseLost
 from swarm.stores.postgres.names import identifier
 
@@ -239,6 +249,12 @@ def translate(error: BaseException) -> Exception:
             )
         case "SW007":
             return StoreError(f"{text}.", reason="bad_kind")
+        case "SW008":
+            return unknown_task(text)
+        case "SW009":
+            return Refused(f"{text}.", reason="task_state")
+        case "SW010":
+            return IllegalTransition(f"{text}.", reason="illegal_transition")
         case "SW020":
             return Refused(f"{text}.", reason="hierarchy")
         case "SW021":

@@ -22,12 +22,15 @@ from swarm.records import (
     Outgoing,
     Receipt,
     Task,
+    TaskChange,
+    TaskInput,
 )
 
 Row = Any  # asyncpg.Record, which is untyped
 
 _content: Final = msgspec.json.Decoder(Content)
 _object: Final = msgspec.json.Decoder(dict[str, Any])
+_inputs: Final = msgspec.json.Decoder(tuple[TaskInput, ...])
 
 
 def to_object(text: str) -> dict[str, Any]:
@@ -122,7 +125,18 @@ def to_task(row: Row) -> Task:
         parent_task=None if row["parent_task"] is None else str(row["parent_task"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        max_attempts=row["max_attempts"],
+        failures=row["failures"],
+        inputs=_inputs.decode(row["inputs"]),
+        wake_at=row["wake_at"],
+        retry_of=None if row["retry_of"] is None else str(row["retry_of"]),
+        begun_at=row["begun_at"],
+        ended_at=row["ended_at"],
     )
+
+
+def to_change(row: Row) -> TaskChange:
+    return TaskChange(to_task(row), tuple(row["names"]))
 
 
 def to_receipts(messages: Iterable[Outgoing], ids: Iterable[Any], names: Iterable[str]) -> list[Receipt]:

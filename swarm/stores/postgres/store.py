@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
-from swarm.errors import StoreError, UnknownAgent
+from swarm.errors import StoreError, UnknownAgent, UnknownChild
 from swarm.limits import refused
 from swarm.records import (
     AgentRecord,
     Committed,
+    Content,
     Found,
     Memory,
     NewTask,
@@ -19,9 +20,11 @@ from swarm.records import (
     Room,
     RoomState,
     Task,
+    TaskChange,
     Turn,
 )
 from swarm.stores.checks import (
+    MOST_REASON,
     check_embeddings,
     check_id,
     check_outgoing,
@@ -35,7 +38,7 @@ from swarm.stores.checks import (
 from swarm.stores.postgres.names import schema_name
 from swarm.stores.postgres.pool import Connections
 from swarm.stores.postgres.recent import KIND, Recent
-from swarm.stores.postgres.rows import to_agent, to_memory, to_object, to_receipts, to_task
+from swarm.stores.postgres.rows import to_agent, to_change, to_memory, to_object, to_receipts, to_task
 from swarm.stores.postgres.search import Search
 from swarm.stores.postgres.together import Together
 from swarm.stores.queries import load
@@ -128,9 +131,10 @@ class PostgresStore:
         return names
 
     async def _with_near_names(self, error: UnknownAgent) -> UnknownAgent:
-        return UnknownAgent(
-            error.address, [row["name"] for row in await self._connections.read(_SQL["names"])]
-        )
+        return UnknownAgent(error.address, await self._names())
+
+    async def _names(self) -> list[str]:
+        return [row["name"] for row in await self._connections.read(_SQL["names"])]
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
     async def delegate(self, tasks: Sequence[NewTask]) -> list[Task]:
@@ -140,8 +144,21 @@ class PostgresStore:
         try:
             rows = await self._connections.write(_SQL["delegate"], to_json("The task", tasks), id=tasks[0].id)
         except UnknownAgent as error:
-            raise await self._with_near_names(error) from None
+            raise UnknownChild(error.address, await self._names()) from None
         return [to_task(row) for row in rows]
+
+    async def cancel(self, task: str, reason: str = "") -> TaskChange:
+        check_text("The reason", reason)
+        rows = await self._connections.write(
+            _SQL["cancel"], check_id("task", task), reason[:MOST_REASON], id=task
+        )
+        return to_change(rows[0])
+
+    async def answer(self, task: str, answer: Content) -> TaskChange:
+        rows = await self._connections.write(
+            _SQL["answer"], check_id("task", task), to_json("The answer", answer), id=task
+        )
+        return to_change(rows[0])
 
     async def get_tasks(self, ids: Sequence[str]) -> list[Task]:
         rows = await self._connections.read(_SQL["get_tasks"], [check_id("task", id) for id in ids])

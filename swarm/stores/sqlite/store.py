@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from bus.errors import Refused
-from swarm.errors import StoreError, UnknownAgent
+from swarm.errors import StoreError, UnknownAgent, UnknownChild, unknown_task
 from swarm.records import (
     AgentRecord,
     Committed,
+    Content,
     Found,
     Memory,
     NewTask,
@@ -21,6 +22,7 @@ from swarm.records import (
     Room,
     RoomState,
     Task,
+    TaskChange,
     Turn,
 )
 from swarm.stores.checks import (
@@ -154,13 +156,21 @@ class SqliteStore:
         check_tasks(tasks)
         to_json("The task", tasks)
         for task in tasks:
-            raise UnknownAgent(task.child, [self.agent])
+            raise UnknownChild(task.child, [self.agent])
         return []
 
     async def get_tasks(self, ids: Sequence[str]) -> list[Task]:
         for id in ids:
             check_id("task", id)
         return []
+
+    async def cancel(self, task: str, reason: str = "") -> TaskChange:
+        check_text("The reason", reason)
+        raise unknown_task(check_id("task", task))
+
+    async def answer(self, task: str, answer: Content) -> TaskChange:
+        to_json("The answer", answer)
+        raise unknown_task(check_id("task", task))
 
     async def report(self, task: str, attempt: int, percent: float, note: str) -> bool:
         check_id("task", task)
