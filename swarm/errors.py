@@ -14,7 +14,7 @@ SwarmError                 exit code 1
 
 bus.Refused                          5   somebody decided against it
 ├── UnknownAgent                     5   the address names nobody; near names follow
-│   └── UnknownChild                 5   the caller has no child of this name
+├── UnknownChild                     5   the caller has no child of this name
 └── NoAuthority                      5   not your child, or not your right
 bus.TooLate                          4 · bus.NobodyThere, bus.Failed  1 · bus.Disconnected  75
 """
@@ -87,15 +87,12 @@ class UnknownAgent(Refused):
         self.address = address
 
 
-class UnknownChild(UnknownAgent):
+class UnknownChild(Refused):
     """The text is the source's own, to the letter: ``Child agent X not found``. `hint` names near ones."""
 
-    def __init__(self, address: str, known: Iterable[str] = ()) -> None:
-        super().__init__(address, known)
-        self.reason = "unknown_child"
-        self.hint = near(address, known).removeprefix("; ").removesuffix(".")
-        self.text = f"Child agent {address} not found"
-        self.args = (self.text,)
+    def __init__(self, child: str, known: Iterable[str] = ()) -> None:
+        super().__init__(f"Child agent {child} not found", reason="unknown_child")
+        self.hint = near(child, known).removeprefix("; ").removesuffix(".")
 
 
 class NoAuthority(Refused):

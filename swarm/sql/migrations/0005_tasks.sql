@@ -35,7 +35,7 @@ begin
 end $$;
 
 -- The task that a room belongs to, null for other rooms.
-create function task_of(p_room text) returns uuid language sql immutable
+create function task_of(p_room text) returns uuid language sql immutable parallel safe
 as $$ select case when p_room ~ '^task:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then substr(p_room, 6)::uuid end $$;
 
 -- What a task has on its way is dead with it.

@@ -16,7 +16,7 @@ $$;
 create function task_changes() returns trigger language plpgsql set search_path from current
 as $$
 begin
-    new.updated_at := greatest(old.updated_at + 1, now_ms());
+    new.updated_at := greatest(old.updated_at, now_ms());
     if new.state <> old.state then
         if not task_may_become(old.state, new.state) then
             raise exception 'Task % is %; it cannot become %', old.id, old.state, new.state using errcode = 'SW010';
@@ -72,6 +72,21 @@ begin
     on conflict do nothing;
     return v_parent.name;
 end $$;
+
+-- All messages that the ledger has made, or may have made, in a task's room.
+create function messages_of_task(p_task uuid) returns setof uuid language sql stable
+as $$
+    select p_task
+    union all
+    select derived_uuid('result:' || p_task)
+    union all
+    select derived_uuid(format('attempt:%s:%s', t.id, n))
+    from tasks t, generate_series(1, t.failures) n where t.id = p_task
+    union all
+    select derived_uuid(format('%s:%s:%s', what, t.id, n))
+    from tasks t, unnest(array['question', 'input']) what, generate_series(0, jsonb_array_length(t.inputs) - 1) n
+    where t.id = p_task
+$$;
 
 -- What a turn says about its task: it ends, goes again later, or asks. `p_room` is that of the turn's delivery. A task
 -- that is not working is left as it is. Returns who is told.

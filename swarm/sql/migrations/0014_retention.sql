@@ -14,11 +14,6 @@ create policy owner on pruned to current_user using (true) with check (true);
 -- Messages to a group that had nobody in it have no delivery by which they would be found.
 create index messages_to_groups on messages (accepted_at) where kind = 'announce' or address in ('all', 'children');
 
-create function task_of_room(p_room text) returns uuid language sql immutable parallel safe
-as $$
-    select case when p_room ~ '^task:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then substr(p_room, 6)::uuid end
-$$;
-
 -- The moment before which such a delivery must have ended to be forgotten; null: never.
 create function moment_for(p_delivery deliveries, p_before jsonb) returns bigint language sql immutable
 as $$
@@ -81,7 +76,7 @@ begin
                        or d.state <> 'handled' and exists (
                            select from deliveries n
                            where n.message = derived_uuid('notice:' || d.seq) and n.state in ('accepted', 'dispatched'))))
-          and not exists (select from tasks t where t.id = task_of_room(m.room))
+          and not exists (select from tasks t where t.id = task_of(m.room))
         for update of m skip locked
     ), counted as (
         select d.state, count(*) as n
@@ -152,13 +147,13 @@ begin
             state not in ('submitted', 'working', 'input-required') and updated_at < v_before
             and not is_unfinished(parent, child, 'task:' || id, v_before)
             and not exists (select from deliveries d
-                            where d.message in (tree.id, derived_uuid('result:' || tree.id))
+                            where d.message in (select messages_of_task(tree.id))
                               and d.state in ('accepted', 'dispatched')))
         into v_ids, v_over from tree;
         continue when not v_over;
         with said as materialized (
             select m.id, m.sender
-            from unnest(v_ids) as t (id) join messages m on m.id in (t.id, derived_uuid('result:' || t.id))
+            from unnest(v_ids) as t (id) cross join messages_of_task(t.id) as own join messages m on m.id = own
             where m.room = 'task:' || t.id
         ), counted as (
             select 'deliveries.' || d.state as what

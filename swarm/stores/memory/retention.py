@@ -146,9 +146,11 @@ def _is_done_with(database: MemoryDatabase, task: TaskRow, before: int) -> bool:
 
 
 def _messages_of(database: MemoryDatabase, task: TaskRow) -> list[MessageRow]:
-    """Its own and its result's; whose the result is, is not known beforehand."""
+    """All in its room: attempts, questions, the result; whose the result is, is not known beforehand."""
     senders = {task.parent, task.child, *(row.id for row in database.agents.values() if row.reserved)}
-    keys = [(id, sender) for id in (task.id, derived(f"result:{task.id}")) for sender in senders]
+    made = [f"result:{task.id}", *(f"attempt:{task.id}:{n + 1}" for n in range(task.failures))]
+    made += [f"{what}:{task.id}:{n}" for what in ("question", "input") for n in range(len(task.inputs))]
+    keys = [(id, sender) for id in (task.id, *map(derived, made)) for sender in senders]
     found = [database.messages[key] for key in keys if key in database.messages]
     return [message for message in found if message.room == f"task:{task.id}"]
 

@@ -144,7 +144,7 @@ class TaskRow:
 
     def touch(self, now: int) -> None:
         """Times only grow, as the database's trigger has it."""
-        self.updated_at = max(self.updated_at + 1, now)
+        self.updated_at = max(self.updated_at, now)
 
     def become(self, state: TaskState, now: int) -> None:
         """The one way to another state. Raises IllegalTransition."""

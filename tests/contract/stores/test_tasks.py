@@ -164,7 +164,7 @@ async def test_a_parent_without_the_right_to_control_delegates_nothing(world: Wo
 
 async def test_an_unknown_child_is_named_with_near_names(world: World) -> None:
     for unknown in ("raeder", "operator"):
-        with pytest.raises(UnknownAgent):
+        with pytest.raises(UnknownChild):
             await world.store("boss").delegate([task(unknown)])
     with pytest.raises(UnknownChild) as error:
         await world.store("boss").delegate([task("raeder")])
