@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bus.errors import Refused
-from swarm.errors import StoreDown, StoreError, UnknownAgent
+from swarm.errors import StoreDown, StoreError, UnknownAgent, UnknownChild
 from swarm.ids import string_to_uuid
 from swarm.records import Committed, Turn
 from swarm.store import Store
@@ -62,7 +62,7 @@ async def test_alone_there_is_nobody_to_write_to(store: Store) -> None:
         with pytest.raises(UnknownAgent):
             await store.resolve(address)
     assert await store.resolve("ada") == ("ada",)
-    with pytest.raises(UnknownAgent):
+    with pytest.raises(UnknownChild):
         await store.delegate([task("boss")])
     assert await store.get_tasks([task("x").id]) == []
     assert not await store.report(task("x").id, 1, 50.0, "half")

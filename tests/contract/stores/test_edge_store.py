@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bus.errors import Refused
-from swarm.errors import StoreError, UnknownAgent
+from swarm.errors import StoreError, UnknownAgent, UnknownChild
 from swarm.ids import string_to_uuid
 from swarm.records import Memory, Outgoing, Turn
 from swarm.stores.sqlite import SqliteDatabase
@@ -173,7 +173,7 @@ async def test_what_no_store_takes_is_refused_before_it_waits(store: EdgeStore) 
         await store.commit(Turn(delivery=None, outgoing=(message(ADA),)))
     with pytest.raises(StoreError, match="not yours"):
         await store.commit(Turn(delivery=7))
-    with pytest.raises(UnknownAgent):
+    with pytest.raises(UnknownChild):
         await store.delegate([task("boss")])
     assert await store.pending() == 0
 
