@@ -56,7 +56,8 @@ class EdgeProfile(msgspec.Struct, frozen=True, kw_only=True):
         "syncSeconds": "sync_seconds",
         "SYNC_URL": "sync_url",
     }
-    """Setting → field. Texts of digits are taken for numbers: an environment has nothing else."""
+    """Setting → field. In an environment they are called as there is custom, `MAX_MEMORY_SIZE`, and texts of
+    digits are taken for numbers."""
 
     def __repr__(self) -> str:
         return f"EdgeProfile({self.store!r}, sync={'yes' if self.sync_url else 'no'})"
@@ -64,9 +65,12 @@ class EdgeProfile(msgspec.Struct, frozen=True, kw_only=True):
     @staticmethod
     def read(setting: Callable[[str], Any]) -> EdgeProfile:
         """The defaults, with what is set over them. Raises ConfigError for what cannot be."""
-        given = {
-            field: value for key, field in EdgeProfile.SETTINGS.items() if (value := setting(key)) is not None
-        }
+        given = {}
+        for key, field in EdgeProfile.SETTINGS.items():
+            value = setting(key)
+            value = setting(field.upper()) if value is None else value
+            if value is not None:
+                given[field] = value
         try:
             profile = msgspec.convert(given, EdgeProfile, strict=False)
         except msgspec.ValidationError as error:
