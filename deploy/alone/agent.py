@@ -20,7 +20,6 @@ from deploy.alone.question import Question
 from deploy.alone.settings import RunSettings
 from deploy.alone.store import store_of
 from swarm.agent.bell import BellRope
-from swarm.agent.edge import edge_runtime
 from swarm.agent.instance import Stop, drain
 from swarm.agent.mailbox import Mailbox
 from swarm.agent.pushing import MetricsPush, pushing
@@ -76,23 +75,26 @@ class Alone:
         self.state = "ready"
 
     async def _runtime(self) -> AgentRuntime:
-        settings = self._settings
-        if settings.edge:
-            given = {"EDGE_STORE": settings.store_url, **settings.environment}
+        told = self._settings
+        if told.edge:
+            from swarm.agent.edge import edge_runtime
+
+            file = told.store_url.partition(":")[0].lower() == "sqlite"
             return edge_runtime(
                 self.character,
-                settings=given,
+                None if file else await store_of(told.store_url, self._swarm, self.name, self.character),
+                settings={"EDGE_STORE": told.store_url, **told.environment} if file else told.environment,
                 name=self.name,
                 instance=self._instance,
-                folder=settings.folder,
+                folder=told.folder,
             )
         return AgentRuntime(
             self.character,
-            await store_of(settings.store_url, self._swarm, self.name, self.character),
-            settings=settings.environment,
+            await store_of(told.store_url, self._swarm, self.name, self.character),
+            settings=told.environment,
             name=self.name,
             instance=self._instance,
-            folder=settings.folder,
+            folder=told.folder,
         )
 
     async def ask(self, question: Question, on_piece: Callable[[Piece], None] | None = None) -> Content:

@@ -33,7 +33,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--edge",
         action="store_true",
-        help="for a small machine that is often offline: less memory, an outbox",
+        help="little memory, essential plugins, answers offline; SYNC_URL: what is told offline goes to that swarm",
     )
     parser.epilog = (
         "Environment: DATABASE_URL (postgresql://… or sqlite:…; sqlite:./agent.db), LOG_LEVEL (INFO), PORT, "

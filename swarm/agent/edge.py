@@ -33,6 +33,7 @@ from swarm.stores.sqlite.edge import EdgeBounds, EdgeStore
 
 SYNC: Final = "sync"
 """The type of the service that syncs."""
+_KINDS: Final = {"int": "a whole number", "float": "a number of seconds", "str": "a text"}
 
 
 class EdgeProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,11 +75,10 @@ class EdgeProfile(msgspec.Struct, frozen=True, kw_only=True):
         try:
             profile = msgspec.convert(given, EdgeProfile, strict=False)
         except msgspec.ValidationError as error:
-            names = {field: key for key, field in EdgeProfile.SETTINGS.items()}
-            text, _, place = str(error).partition(" - at `$.")
-            raise ConfigError(
-                f"The setting {names.get(place.rstrip('`'), place)} is wrong: {text}."
-            ) from None
+            field = str(error).rpartition("`$.")[2].rstrip("`")
+            key = next((key for key, one in EdgeProfile.SETTINGS.items() if one == field), field)
+            kind = _KINDS.get(EdgeProfile.__annotations__.get(field, ""), "something else")
+            raise ConfigError(f"The setting {key} (or {field.upper()}) takes {kind}; correct it.") from None
         for key, field in EdgeProfile.SETTINGS.items():
             value = getattr(profile, field)
             least = 0 if field == "cache_size" else 1
@@ -120,7 +120,7 @@ def edge_runtime(
         known,
         store,
         plugins,
-        given,
+        {key: value for key, value in given.items() if key != "SYNC_URL"},  # plugins need no other login
         name=name,
         instance=instance,
         folder=folder,
@@ -156,7 +156,13 @@ def edge_plugin(
     plugin = Plugin("edge", "The edge profile.", models=offline.handlers(), start=start)
     if profile.sync_url and store is not None:
         connect = upstream_of(profile.sync_url, runtime.name)
-        sync = Sync(store, connect, every=profile.sync_seconds, sleep=sleep)
+        sync = Sync(
+            store,
+            connect,
+            every=profile.sync_seconds,
+            sleep=sleep,
+            failed=lambda why: runtime.metrics.count_failure(SYNC, why),
+        )
 
         @plugin.service
         class Syncing(Service):

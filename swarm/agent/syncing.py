@@ -49,7 +49,8 @@ class Upstream(Protocol):
 
 
 class Sync:
-    """`connect` opens the swarm's store, anew for each sync: between two of them no connection is held."""
+    """`connect` opens the swarm's store, anew for each sync: between two of them no connection is held. `failed` is
+    called with one word for each sync that ends early: ``offline`` or ``refused``."""
 
     def __init__(
         self,
@@ -59,12 +60,14 @@ class Sync:
         every: float = SYNC_SECONDS,
         batch: int = BATCH,
         sleep: Sleep = asyncio.sleep,
+        failed: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._store = store
         self._connect = connect
         self._every = every
         self._batch = batch
         self._sleep = sleep
+        self._failed = failed
         self._one_at_a_time = asyncio.Lock()
         self.online: bool | None = None
         """Whether the swarm was reached when it was last tried; None before."""
@@ -100,8 +103,10 @@ class Sync:
                     await upstream.close()
             except (StoreDown, Unknown) as error:
                 self.online = False
+                self._failed("offline")
                 self._stopped(logging.INFO, f"The swarm is out of reach: {error}")
             except (StoreError, Refused, ConfigError) as error:
+                self._failed("refused")
                 self._stopped(logging.ERROR, f"The swarm does not take what was made offline: {error}")
             else:
                 self.why = ""

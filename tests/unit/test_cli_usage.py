@@ -93,6 +93,14 @@ def test_init_makes_a_project_whose_own_test_passes(here: ProjectFolder) -> None
     assert "2 passed" in tests.stdout, tests.stdout
 
 
+def test_config_login_needs_a_known_agent_and_a_store(here: ProjectFolder) -> None:
+    here.swarm("init")
+    unknown = here.run("config", "login", "countr")
+    assert unknown.returncode == 2 and "did you mean counter" in unknown.stderr
+    early = here.run("config", "login", "counter")
+    assert early.returncode == 3 and "swarm up" in early.stderr
+
+
 def test_init_never_overwrites(here: ProjectFolder) -> None:
     here.swarm("init")
     (here.folder / "agents" / "counter" / "plugin.py").write_text("mine")
