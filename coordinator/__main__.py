@@ -111,6 +111,9 @@ async def _run(settings: CoordinatorSettings, signals: Signals) -> int:
 
 async def _serve(settings: CoordinatorSettings, stopping: asyncio.Event, started: asyncio.Event) -> int:
     from coordinator.service import Coordinator
+    from swarm.records import COORDINATOR
+    from swarm.telemetry import telemetry_settings
+    from swarm.tracing.exporting import tracer_of, tracing
 
     try:
         bus = await _connect(settings)
@@ -126,11 +129,19 @@ async def _serve(settings: CoordinatorSettings, stopping: asyncio.Event, started
         if not await _reachable(ledger, settings.dependency_seconds):
             return DEPENDENCY_DOWN
         started.set()
-        coordinator = Coordinator(bus, ledger, settings, stopping=stopping)
+        traces = tracing(
+            {**telemetry_settings(os.environ), **settings.telemetry}.get, {"service.name": COORDINATOR}
+        )
+        coordinator = Coordinator(bus, ledger, settings, stopping=stopping, tracer=tracer_of(traces))
         async with asyncio.TaskGroup() as group:
-            pages = group.create_task(_pages(settings.pages, coordinator, bus, ledger))
+            beside = [group.create_task(_pages(settings.pages, coordinator, bus, ledger))]
+            if traces is not None:
+                beside.append(group.create_task(traces.run()))
             await coordinator.run()
-            pages.cancel()
+            for task in beside:
+                task.cancel()
+        if traces is not None:
+            await traces.last()
         return DRAINED
     finally:
         await bus.drain(settings.drain_seconds)

@@ -20,9 +20,12 @@ from bus.errors import BusError, Disconnected
 from coordinator.metrics import Metrics
 from swarm.ids import new_id
 from swarm.records import COORDINATOR
+from swarm.tracing.tracer import UNTRACED, Tracer
 
 log = logging.getLogger(__name__)
 
+CARRIED: Final = ("ask", "tell", "announce", "task")
+"""The kinds that start a turn."""
 BURST: Final = 64
 """Messages sent in a row before others may use the event loop."""
 
@@ -30,8 +33,11 @@ BURST: Final = 64
 class Outbox:
     """Unbounded, because what fills it is bounded: dispatches by capacity, asks by what comes in."""
 
-    def __init__(self, bus: Bus, metrics: Metrics, may_speak: Callable[[], bool]) -> None:
+    def __init__(
+        self, bus: Bus, metrics: Metrics, may_speak: Callable[[], bool], tracer: Tracer = UNTRACED
+    ) -> None:
         self._bus = bus
+        self._tracer = tracer
         self._may_speak = may_speak
         self._metrics = metrics
         self._queue: deque[tuple[str, Envelope, str | None]] = deque()
@@ -66,7 +72,10 @@ class Outbox:
                 self._queue.clear()  # somebody else speaks now
                 return
             try:
-                await self._bus.publish(subject, envelope, reply=reply)
+                if self._tracer is not UNTRACED and envelope.kind in CARRIED:
+                    await self._publish_traced(subject, envelope, reply)
+                else:
+                    await self._bus.publish(subject, envelope, reply=reply)
             except Disconnected:
                 raise
             except BusError as error:
@@ -76,6 +85,21 @@ class Outbox:
             sent += 1
             if sent % BURST == 0:
                 await asyncio.sleep(0)
+
+    async def _publish_traced(self, subject: str, envelope: Envelope, reply: str | None) -> None:
+        """What we route is a span between those of the sender and of the recipient; for who sent no trace along,
+        it begins here."""
+        attributes = {
+            "messaging.system": "nats",
+            "messaging.operation.name": "publish",
+            "messaging.destination.template": "{swarm}.down.{agent}.{instance}",
+            "messaging.message.id": envelope.id,
+            "swarm.message.kind": envelope.kind,
+            "swarm.message.to": envelope.to,
+        }
+        with self._tracer.span("publish down", "producer", attributes, parent=envelope.traceparent) as span:
+            envelope = msgspec.structs.replace(envelope, traceparent=span.traceparent)
+            await self._bus.publish(subject, envelope, reply=reply)
 
 
 def control(to: str, body: msgspec.Struct) -> Envelope:

@@ -31,6 +31,7 @@ from coordinator.settings import CoordinatorSettings
 from coordinator.term import Term
 from swarm.ids import new_id
 from swarm.ledger import LeaseLost, Ledger
+from swarm.tracing.tracer import UNTRACED, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +46,12 @@ class Coordinator:
         settings: CoordinatorSettings,
         *,
         stopping: asyncio.Event | None = None,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self._bus = bus
         self._ledger = ledger
         self._settings = settings
+        self._tracer = tracer
         self.metrics = Metrics()
         self.holder = settings.holder or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-8:]}"
         self.term: Term | None = None
@@ -76,7 +79,9 @@ class Coordinator:
             watch.cancel()
 
     async def _serve(self, epoch: int) -> None:
-        self.term = term = Term(self._bus, self._ledger, self._settings, self.metrics, self._lease, epoch)
+        self.term = term = Term(
+            self._bus, self._ledger, self._settings, self.metrics, self._lease, epoch, self._tracer
+        )
         self.metrics.terms += 1
         lost = False
         try:

@@ -46,6 +46,7 @@ from coordinator.verbs.saying import Saying
 from coordinator.verbs.tasks import Tasks
 from swarm.errors import StoreError
 from swarm.ledger import LeaseLost, Ledger
+from swarm.tracing.tracer import UNTRACED, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Term:
         metrics: Metrics,
         lease: Lease,
         epoch: int,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self._bus = bus
         self._ledger = ledger
@@ -76,7 +78,7 @@ class Term:
         self._subjects = subjects
         self.routing = asyncio.Event()
         """Set when the doors are open."""
-        self.outbox = outbox = Outbox(bus, metrics, lease.holds)
+        self.outbox = outbox = Outbox(bus, metrics, lease.holds, tracer)
         self.progress = progress = Progress()
         self.directory = directory = Directory(ledger)
         self.presence = presence = Presence(settings.beat_seconds)

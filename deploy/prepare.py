@@ -31,6 +31,7 @@ from deploy.provision import Plan, load_plan, provision
 from deploy.supervisor import first_cause, without_user
 from swarm.errors import StoreDown, SwarmError, UsageError, exit_code
 from swarm.project import Process, Project, RunState
+from swarm.telemetry import telemetry_settings
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ def _write_settings(
     pages: str,
 ) -> None:
     config, home = plan.config, project.home / "secrets"
-    common = {
+    common: dict[str, object] = {
         "swarm": config.swarm.name,
         "bus_url": bus_url,
         "log_level": config.swarm.log_level,
@@ -155,9 +156,13 @@ def _write_settings(
     }
     if coordinator is not None:
         who = authority.mint("coordinator", "coordinator")
-        settings = common | {"store_url": store_url, "credentials": who.to_text()}
-        ages = {"retention": config.retention.model_dump()}
-        write_secret(coordinator / "coordinator.json", json.dumps(settings | ages))
+        settings = common | {
+            "store_url": store_url,
+            "credentials": who.to_text(),
+            "retention": config.retention.model_dump(),
+            "telemetry": telemetry_settings(config.settings),
+        }
+        write_secret(coordinator / "coordinator.json", json.dumps(settings))
     for node in nodes:
         creds = home / f"{node}.creds"
         authority.mint("node", node).save(creds)

@@ -32,6 +32,7 @@ from deploy.provision import Plan, load_plan, provision
 from deploy.readiness import stopped_of, wait_ready
 from swarm.errors import SwarmError
 from swarm.project import Process, Project, RunState
+from swarm.telemetry import telemetry_settings
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +178,7 @@ class Supervisor:
         coordinator = common | {
             "credentials_file": str(self._secret_file("coordinator.creds")),
             "retention": config.retention.model_dump(),
+            "telemetry": telemetry_settings(config.settings),
         }
         node = common | {
             "file": str(self._project.file),

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 
 class _Lines(logging.Formatter):
@@ -41,3 +43,11 @@ def configure_logging(level: str, who: str) -> None:
     handler.setFormatter(_Lines(who))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def telemetry_settings(given: Mapping[str, Any]) -> dict[str, str]:
+    """Those of an environment's or a swarm file's settings that say where metrics and spans go."""
+    from swarm.agent.pushing import SETTINGS as METRICS
+    from swarm.tracing.exporting import SETTINGS as TRACES
+
+    return {name: str(given[name]) for name in (*METRICS, *TRACES) if given.get(name)}

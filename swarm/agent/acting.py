@@ -43,7 +43,7 @@ async def act(turn: TurnInHand) -> None:
 async def run_action(turn: TurnInHand, action: Action, step: int = 0) -> ActionResult:
     """One action with its hooks. `execution_time` (ms) is set on every path. Only cancellation escapes."""
     began = time.perf_counter()
-    result = await _blocked(turn, action) or await _run(turn, action, step)
+    result = await _traced(turn, action, step)
     result = dataclasses.replace(result, execution_time=(time.perf_counter() - began) * 1000)
     turn.runtime.metrics.count_action(
         action.name, result, turn.runtime.registry.owner_of("action", action.name)
@@ -69,6 +69,15 @@ async def run_action(turn: TurnInHand, action: Action, step: int = 0) -> ActionR
         steps=max(len(turn.plan), step + 1),
     )
     return result
+
+
+async def _traced(turn: TurnInHand, action: Action, step: int) -> ActionResult:
+    attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": action.name}
+    with turn.runtime.tracer.span(f"execute_tool {action.name}", attributes=attributes) as span:
+        result = await _blocked(turn, action) or await _run(turn, action, step)
+        if not result.success:
+            span.fail(result.reason or "failed")
+        return result
 
 
 def _on_failure(turn: TurnInHand, action: Action) -> str:

@@ -19,10 +19,11 @@ from swarm.agent.bell import BellRope
 from swarm.agent.diagnosis import answer_probe
 from swarm.agent.mailbox import Mailbox
 from swarm.agent.presence import Presence
-from swarm.agent.pushing import pushing
+from swarm.agent.pushing import pushing, resource_of
 from swarm.agent.runtime import AgentRuntime
 from swarm.agent.spec import AgentSpec
 from swarm.protocol import Probe, RollCall
+from swarm.tracing.exporting import tracer_of, tracing
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ class Instance:
         spec, bus, subjects = self._spec, self._bus, Subjects(self._spec.swarm)
         async with asyncio.TaskGroup() as group:
             bell = BellRope(bus, subjects, spec.instance)
+            traces = tracing(self._runtime.get_setting, resource_of(self._runtime))
+            self._runtime.trace_with(tracer_of(traces))
             self._runtime.peers.connect(bus, subjects, bell)
             await self._runtime.initialize()
             mailbox = Mailbox(
@@ -99,6 +102,8 @@ class Instance:
             push = pushing(self._runtime, mailbox)
             if push is not None:
                 owned.append(group.create_task(push.run()))
+            if traces is not None:
+                owned.append(group.create_task(traces.run()))
             await _until_stopped_or_deaf(bus, stop)
             if not stop.asked:
                 log.error("the connection to the bus is closed for good; start me again")
@@ -110,6 +115,8 @@ class Instance:
             await presence.say_goodbye()
             if push is not None and not stop.hurry.is_set():
                 await push.last()
+            if traces is not None and not stop.hurry.is_set():
+                await traces.last()
         if not stop.asked:
             return RESTART
         return DRAINED if drained else FORCED

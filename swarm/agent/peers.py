@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 import msgspec
 
 from bus.bus import Bus
-from bus.envelope import MAX_HOPS, Envelope, pack, read_body
+from bus.envelope import MAX_HOPS, Envelope, pack
 from bus.errors import NobodyThere, Refused
 from bus.subjects import Subjects
+from swarm.agent.asking import ask_on
 from swarm.agent.bell import BellRope
 from swarm.agent.children import CHILD_SECONDS, Child, Children
 from swarm.agent.hand import TurnInHand, current_turn
-from swarm.agent.hearing import OnPiece, heard_by
+from swarm.agent.hearing import OnPiece
 from swarm.agent.storable import storable_content
 from swarm.ids import is_uuid, new_id, string_to_uuid
 from swarm.records import (
@@ -36,6 +37,7 @@ from swarm.records import (
     Receipt,
     Task,
 )
+from swarm.tracing.tracer import current_traceparent
 
 if TYPE_CHECKING:
     from swarm.agent.runtime import AgentRuntime
@@ -124,16 +126,12 @@ class Peers:
             deadline=int((time.time() + timeout) * 1000),
             hops=turn.message.hops + 1 if turn else 0,
             origin=_origin(turn),
-            traceparent=turn.message.traceparent if turn else None,
+            traceparent=current_traceparent(),
         )
-
         subject = self._subjects.up(self._runtime.name, "ask")
-        if on_chunk is None:
-            with self._counting_refusals():
-                return read_body(await self._bus.request(subject, envelope, timeout=timeout), Content)
-        async with heard_by(on_chunk, to, timeout) as take:
-            reply = await self._bus.request(subject, envelope, timeout=timeout, on_chunk=take)
-        return read_body(reply, Content)
+        tracer = self._runtime.tracer
+        with self._counting_refusals():
+            return await ask_on(self._bus, subject, envelope, tracer, timeout=timeout, on_chunk=on_chunk)
 
     async def tell(
         self,
@@ -284,7 +282,7 @@ class Peers:
                 deadline=None if job.deadline is None else int((time.time() + job.deadline) * 1000),
                 parent_task=turn.message.task if turn else None,
                 hops=self._hops(turn),
-                traceparent=turn.message.traceparent if turn else None,
+                traceparent=current_traceparent(),
             )
             for job in jobs
         ]
@@ -312,7 +310,7 @@ class Peers:
             expires_at=None if ttl is None else int((time.time() + ttl) * 1000),
             hops=turn.message.hops + 1 if turn else 0,
             origin=_origin(turn),
-            traceparent=turn.message.traceparent if turn else None,
+            traceparent=current_traceparent(),
         )
         if turn is not None and outgoing.hops <= MAX_HOPS:
             # A message that nobody gets should fail the handler here, not die after its commit.

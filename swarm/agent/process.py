@@ -20,14 +20,13 @@ from bus.buses.nats import connect
 from bus.credentials import Credentials
 from bus.errors import BusError
 from swarm.agent.instance import BAD_CONFIGURATION, DEPENDENCY_DOWN, Instance, Stop
-from swarm.agent.pushing import environment_settings
 from swarm.agent.runtime import AgentRuntime
 from swarm.agent.spec import AgentSpec
 from swarm.character import load_character
 from swarm.errors import CharacterError, ConfigError, PluginError, StoreDown, SwarmError
 from swarm.plugin import Plugin
 from swarm.store import Store
-from swarm.telemetry import configure_logging
+from swarm.telemetry import configure_logging, telemetry_settings
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +83,7 @@ async def _serve(spec: AgentSpec, stop: Stop) -> int:
         character,
         store,
         plugins,
-        settings={**environment_settings(os.environ), **spec.settings},
+        settings={**telemetry_settings(os.environ), **spec.settings},
         name=spec.agent,
         instance=spec.instance,
         folder=folder,

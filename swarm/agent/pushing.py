@@ -21,7 +21,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -80,11 +80,6 @@ def push_settings(get_setting: Callable[[str], Any]) -> PushSettings | None:
         _seconds(get_setting("METRICS_INTERVAL")),
         _headers(str(get_setting("METRICS_HEADERS") or "")),
     )
-
-
-def environment_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """Those of the settings above that the environment has: the layer below all others."""
-    return {name: environ[name] for name in SETTINGS if environ.get(name)}
 
 
 def pushing(runtime: AgentRuntime, mailbox: Mailbox | None = None) -> MetricsPush | None:
@@ -162,12 +157,20 @@ class MetricsPush:
         runtime = self._runtime
         if self._settings.format == "json":
             return source_shape(runtime)
-        resource = {"service.name": runtime.name, "service.version": runtime.character.version}
-        if runtime.instance:
-            resource["service.instance.id"] = runtime.instance
         return otlp.export_request(
-            families(runtime, self._mailbox), resource, since=runtime.metrics.born_at, now=time.time_ns()
+            families(runtime, self._mailbox),
+            resource_of(runtime),
+            since=runtime.metrics.born_at,
+            now=time.time_ns(),
         )
+
+
+def resource_of(runtime: AgentRuntime) -> dict[str, str]:
+    """Whose numbers and spans these are, in OpenTelemetry's words."""
+    resource = {"service.name": runtime.name, "service.version": runtime.character.version}
+    if runtime.instance:
+        resource["service.instance.id"] = runtime.instance
+    return resource
 
 
 def source_shape(runtime: AgentRuntime) -> dict[str, Any]:

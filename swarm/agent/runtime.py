@@ -41,6 +41,7 @@ from swarm.ids import new_id
 from swarm.plugin import Plugin
 from swarm.records import Found, Memory
 from swarm.store import Store
+from swarm.tracing.tracer import UNTRACED, Tracer
 
 CONVERSATION_LENGTH: Final = 32
 BACKGROUND_BOUND: Final = 256
@@ -79,6 +80,7 @@ class AgentRuntime:
         self.spending = Spending(self.get_setting)
         self.models = ModelRegistry(self.spending.observe)
         self.estimate_tokens: Callable[[str], int] = estimate_tokens
+        self.tracer: Tracer = UNTRACED
         self.peers = Peers(self)
         self.embeddings = Embeddings(self)
         self.findings = Findings(self)
@@ -154,6 +156,10 @@ class AgentRuntime:
     def register_model(self, type: str, handler: Handler, provider: str, priority: int = 0) -> None:
         """The highest priority serves; among equals the first that was registered (B8)."""
         self.models.register(type, handler, provider, priority)
+
+    def trace_with(self, tracer: Tracer) -> None:
+        """From now on turns, actions and models are spans of this tracer."""
+        self.tracer = self.models.tracer = tracer
 
     async def use_model(self, type: str, params: Any, provider: str | None = None) -> Any:
         """The reply of the model that serves this type. Raises ModelError, naming what there is."""

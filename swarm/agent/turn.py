@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
 from swarm.agent.acting import act
@@ -32,6 +33,7 @@ from swarm.agent.evaluating import evaluate
 from swarm.agent.hand import MessageResult, Say, TurnInHand, say_nothing
 from swarm.agent.hooks import after, before
 from swarm.components import Message
+from swarm.tracing.tracer import Span
 
 if TYPE_CHECKING:
     from swarm.agent.runtime import AgentRuntime
@@ -52,7 +54,7 @@ async def take_turn(
     Raises StoreError for what the store refuses; a store that is down is waited for at the commit.
     """
     turn = TurnInHand(runtime, message, delivery, say)
-    with turn.current():
+    with turn.current(), _traced(turn) as span:
         await runtime.events.emit("turn:started", message=message, run_id=turn.run_id)
         for step in STEPS:
             await step(turn)
@@ -63,6 +65,8 @@ async def take_turn(
             await turn.pieces.end()
             await after(turn)
             evaluate(turn)
+        if turn.rejected or turn.status != "handled":
+            span.fail("rejected" if turn.rejected else turn.status)
     result = turn.result()
     runtime.metrics.count_turn(result, message.kind)
     log.debug("%s %s in %.1f ms", message.kind, result.status, result.milliseconds)
@@ -74,3 +78,24 @@ async def take_turn(
         milliseconds=result.milliseconds,
     )
     return result
+
+
+def _traced(turn: TurnInHand) -> AbstractContextManager[Span]:
+    """The turn as a span, below whoever sent the message."""
+    name, message = turn.runtime.name, turn.message
+    return turn.runtime.tracer.span(
+        f"invoke_agent {name}",
+        "consumer",
+        {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.agent.name": name,
+            "gen_ai.conversation.id": message.room,
+            "messaging.system": "nats",
+            "messaging.operation.name": "process",
+            "messaging.destination.template": "{swarm}.down.{agent}.{instance}",
+            "messaging.message.id": message.id,
+            "swarm.message.kind": message.kind,
+            "swarm.run.id": turn.run_id,
+        },
+        parent=message.traceparent,
+    )

@@ -19,6 +19,7 @@ import msgspec
 from bus.errors import BusError
 from swarm.agent.models.types import Usage
 from swarm.errors import ModelError, SwarmError, near
+from swarm.tracing.tracer import UNTRACED, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class ModelRegistry(Mapping[str, tuple[Registration, ...]]):
         self._by_type: dict[str, tuple[Registration, ...]] = {}
         self._usage: dict[tuple[str, str], Usage] = {}
         self._observer = observer
+        self.tracer: Tracer = UNTRACED
 
     @property
     def models(self) -> Mapping[str, tuple[Registration, ...]]:
@@ -133,7 +135,8 @@ class ModelRegistry(Mapping[str, tuple[Registration, ...]]):
         error = "cancelled"
         reply: Any = None
         try:
-            reply = await entry.handler(params)
+            with self.tracer.span(f"chat {entry.type}", "client", _of(entry)):
+                reply = await entry.handler(params)
             error = ""
         except (SwarmError, BusError) as failure:
             error = failure.reason or "failed"
@@ -165,6 +168,14 @@ class ModelRegistry(Mapping[str, tuple[Registration, ...]]):
             self._observer(call)
         except Exception:
             log.exception("The observer of model calls failed; the call itself stands.")
+
+
+def _of(entry: Registration) -> dict[str, str]:
+    return {
+        "gen_ai.operation.name": "embeddings" if "embedding" in entry.type else "chat",
+        "gen_ai.provider.name": entry.provider,
+        "gen_ai.request.model": entry.type,
+    }
 
 
 def _key(name: str) -> str:
