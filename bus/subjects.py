@@ -13,9 +13,13 @@ The sender is a token of the subject and the server lets nobody publish under an
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from bus.errors import BadMessage
+
+ASK_TEMPLATE: Final = "{swarm}.up.{agent}.ask"
+DOWN_TEMPLATE: Final = "{swarm}.down.{agent}.{instance}"
+"""Subjects as spans name them: without whose they are."""
 
 UpVerb = Literal["hello", "beat", "bell", "goodbye", "ask", "tell", "control", "spawn", "child"]
 

@@ -17,6 +17,7 @@ import msgspec
 from bus.bus import Bus
 from bus.envelope import Envelope, error_body, pack
 from bus.errors import BusError, Disconnected
+from bus.subjects import DOWN_TEMPLATE
 from coordinator.metrics import Metrics
 from swarm.ids import new_id
 from swarm.records import COORDINATOR
@@ -92,7 +93,7 @@ class Outbox:
         attributes = {
             "messaging.system": "nats",
             "messaging.operation.name": "publish",
-            "messaging.destination.template": "{swarm}.down.{agent}.{instance}",
+            "messaging.destination.template": DOWN_TEMPLATE,
             "messaging.message.id": envelope.id,
             "swarm.message.kind": envelope.kind,
             "swarm.message.to": envelope.to,

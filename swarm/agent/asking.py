@@ -6,6 +6,7 @@ import msgspec
 
 from bus.bus import Bus
 from bus.envelope import Envelope, read_body
+from bus.subjects import ASK_TEMPLATE
 from swarm.agent.hearing import OnPiece, heard_by
 from swarm.records import Content
 from swarm.tracing.tracer import Tracer
@@ -18,7 +19,7 @@ async def ask_on(
     attributes = {
         "messaging.system": "nats",
         "messaging.operation.name": "publish",
-        "messaging.destination.template": "{swarm}.up.{agent}.ask",
+        "messaging.destination.template": ASK_TEMPLATE,
         "messaging.message.id": envelope.id,
         "swarm.message.to": envelope.to,
     }

@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
+from bus.subjects import DOWN_TEMPLATE
 from swarm.agent.acting import act
 from swarm.agent.answering import respond
 from swarm.agent.choosing import choose
@@ -92,7 +93,7 @@ def _traced(turn: TurnInHand) -> AbstractContextManager[Span]:
             "gen_ai.conversation.id": message.room,
             "messaging.system": "nats",
             "messaging.operation.name": "process",
-            "messaging.destination.template": "{swarm}.down.{agent}.{instance}",
+            "messaging.destination.template": DOWN_TEMPLATE,
             "messaging.message.id": message.id,
             "swarm.message.kind": message.kind,
             "swarm.run.id": turn.run_id,

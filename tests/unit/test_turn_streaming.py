@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.ask import _Text
+from deploy.cli.streamed import StreamedText
 from swarm.agent.events import Events
 from swarm.agent.streaming import Pieces
 from swarm.components import Action, Message
@@ -106,7 +106,7 @@ def test_d6_chunks_without_marks_are_taken_as_they_come() -> None:
 def test_the_command_shows_the_pieces_and_then_what_they_had_not_said(
     pieces: list[str], reply: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = _Text()
+    text = StreamedText()
     for seq, piece in enumerate(pieces):
         text.piece(Piece(piece, "m", "run", seq, False, False))
     text.end(reply)
@@ -114,7 +114,7 @@ def test_the_command_shows_the_pieces_and_then_what_they_had_not_said(
 
 
 def test_the_command_says_when_an_answer_is_begun_again(capsys: pytest.CaptureFixture[str]) -> None:
-    text = _Text()
+    text = StreamedText()
     text.piece(Piece("half", "m", "one", 0, False, False))
     text.piece(Piece("who", "m", "two", 0, False, True))
     text.end("whole")
