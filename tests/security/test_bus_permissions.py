@@ -98,6 +98,10 @@ async def swarm(tmp_path: Path) -> AsyncIterator[Swarm]:
 FOREIGN_SUBJECTS = [
     "t.up.other.tell",
     "t.up.other.ask",
+    "t.up.other.spawn",
+    "t.up.other.child",
+    "t.ctl.operator.spawn",
+    "t.node.node.up.login",
     "t.up.coordinator.tell",
     "t.up.agent",
     "t.down.other.1",
