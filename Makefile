@@ -9,7 +9,7 @@ WORKERS ?= 2
 RUNS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-containers machine lint bench lock clean
+.PHONY: help install demo test test-containers asyncapi machine lint bench lock clean
 
 help: ## list the chores
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -31,6 +31,9 @@ test: install ## all tests; TESTS=tests/unit for some
 
 test-containers: install ## the tests that take their servers from containers
 	@$(BIN)/python -m pytest tests -m containers
+
+asyncapi: install ## docs/asyncapi.yaml anew, from the structs and subjects of the code
+	@$(BIN)/python -m deploy.asyncapi docs/asyncapi.yaml
 
 machine: install ## the ledger's machine for longer, with new seeds (RUNS=300)
 	@SWARM_MACHINE_EXAMPLES=$(RUNS) $(BIN)/python -m pytest tests/contract/stores/test_ledger_machine.py
