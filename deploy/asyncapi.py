@@ -162,8 +162,8 @@ def document() -> Schema:
         "info": {
             "title": "swarm: the wire",
             "version": version,
-            "description": "Made by `make asyncapi`; docs/protocol.md says what it means. Every payload is one envelope "
-            "in MessagePack over NATS core: no JetStream, no headers. As seen by who joins.",
+            "description": "Made by `make asyncapi`; docs/protocol.md says what it means. Every payload is one "
+            "envelope in MessagePack over NATS core: no JetStream, no headers. As seen by who joins.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/msgpack",

@@ -87,7 +87,7 @@ async def foreigner(running: Running, name: str, folder: Path) -> AsyncIterator[
         await connection.close()
 
 
-async def test_an_instance_without_our_code_says_hello_handles_answers_tells_and_leaves(
+async def test_an_instance_without_our_code_says_hello_handles_answers_tells_does_a_task_and_leaves(
     tmp_path: Path,
 ) -> None:
     async with running_swarm(tmp_path / "p", TOML, CHARACTERS) as running:
@@ -130,10 +130,40 @@ async def test_an_instance_without_our_code_says_hello_handles_answers_tells_and
             forged = await ada.ask("tell", ada.envelope("tell", {"text": "x"}, "bob", "r", sender="bob"))
             assert (forged["kind"], forged["body"]["reason"]) == ("error", "forged_sender")
 
+            await _do_a_task(running, ada)
+
             await ada.say("goodbye")
             await eventually(lambda: _is_gone(running))
         shown = await running.json("message", "show", told["id"])
         assert [delivery["state"] for delivery in shown["deliveries"]] == ["handled"]
+
+
+async def _do_a_task(running: Running, ada: Foreigner) -> None:
+    """ "Working on a task": it comes, progress is seen, a stale attempt is not, the outcome is written once."""
+    given = await running.json("delegate", "ada", "count them", "--input", '{"what": "sheep"}')
+    came, _ = await ada.next()
+    assert (came["kind"], came["id"], came["room"]) == ("task", given["id"], f"task:{given['id']}")
+    assert came["body"]["text"] == "count them"
+    assert came["body"]["data"]["task"] == given["id"] and came["body"]["data"]["input"] == {"what": "sheep"}
+
+    assert await _report(running, given["id"], came["attempt"], 50, "half of them")
+    shown = await running.json("task", "show", given["id"])
+    assert (shown["state"], shown["progress"], shown["note"]) == ("working", 50.0, "half of them")
+    assert not await _report(running, given["id"], came["attempt"] + 1, 99, "of another attempt")
+
+    result = {"text": "three", "data": {"count": 3}}
+    turn = {
+        "delivery": came["delivery"], "attempt": came["attempt"], "instance": INSTANCE, "memories": [],
+        "outgoing": [], "outcome": {"task": given["id"], "state": "completed", "result": result},
+    }  # fmt: skip
+    assert (await _commit(running, "ada", turn))[0] == "committed"
+    assert (await _commit(running, "ada", turn))[0] == "duplicate"
+    await ada.say("bell", done=[came["delivery"]])
+    shown = await running.json("task", "show", given["id"])
+    assert (shown["state"], shown["result"]["text"], shown["result"]["data"]) == (
+        "completed", "three", {"count": 3},
+    )  # fmt: skip
+    assert not await _report(running, given["id"], came["attempt"], 10, "after the end")
 
 
 async def _is_gone(running: Running) -> bool:
@@ -141,15 +171,29 @@ async def _is_gone(running: Running) -> bool:
 
 
 async def _commit(running: Running, agent: str, turn: dict[str, Any]) -> tuple[str, list[str]]:
-    """The statement of the page, under the agent's own database role."""
+    """The statement of the page."""
+    async with _database(running, agent) as connection:
+        given = msgspec.json.encode(turn).decode()
+        row = await connection.fetchrow("select status, recipients, dead from commit_turn($1::jsonb)", given)
+        assert row is not None
+        return row["status"], list(row["recipients"])
+
+
+async def _report(running: Running, task: str, attempt: int, percent: int, note: str) -> bool:
+    """The statement of the page: whether there was a row."""
+    async with _database(running, "ada") as connection:
+        statement = "update tasks set progress = $3, note = $4 where id = $1 and attempts = $2 returning id"
+        return await connection.fetchval(statement, task, attempt, percent, note) is not None
+
+
+@asynccontextmanager
+async def _database(running: Running, agent: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """Logged in with the agent's own database role."""
     store = (running.project.home / "secrets" / "store_url").read_text().strip()
     password = running.project.agent_password(running.swarm, agent)
     url = agent_url(store, running.swarm, string_to_uuid(agent), password)
     connection = await asyncpg.connect(url, server_settings={"search_path": '"foreign"'})
     try:
-        given = msgspec.json.encode(turn).decode()
-        row = await connection.fetchrow("select status, recipients, dead from commit_turn($1::jsonb)", given)
-        assert row is not None
-        return row["status"], list(row["recipients"])
+        yield connection
     finally:
         await connection.close()
