@@ -22,6 +22,8 @@ WAITING: Final = 10_000
 BATCH: Final = 50
 ROUNDS: Final = 3
 SECONDS: Final = 3.0
+BACK_SECONDS: Final = 300.0
+LOOK_SECONDS: Final = 0.5
 
 
 async def measure(folder: Path) -> tuple[list[Row], list[str], dict[str, list[float]]]:
@@ -57,6 +59,11 @@ async def _back(house: House) -> dict[str, float]:
     began = time.monotonic()
     await house.wake([BACK])
     ids = {id: 0.0 for each in sent.values() for id in each}
+    give_up = began + BACK_SECONDS
+    while (await house.swarm.inbox(BACK, limit=0))["waiting"]:
+        if time.monotonic() > give_up:
+            raise RuntimeError(f"{BACK} did not take its backlog in {BACK_SECONDS:.0f} s.")
+        await asyncio.sleep(LOOK_SECONDS)
     done = await handled(house, {BACK: ids})
     for name, each in sent.items():
         times = [done[id] for id in each]
