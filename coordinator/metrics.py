@@ -33,6 +33,8 @@ class Metrics:
     hellos: int = 0
     roll_calls: int = 0
     instances_lost: int = 0
+    instances_blocked: int = 0
+    """Had their nodes end them because they had missed their beats."""
     assignments: int = 0
     commands: int = 0
     send_failures: int = 0

@@ -56,7 +56,7 @@ class Places:
             beat = instance.beat
             return max(self.load(instance), 0 if beat is None else beat.in_flight + beat.queued)
 
-        members = self._presence.ready(agent)
+        members = self._presence.in_time(self._presence.ready(agent))
         if not members:
             return None
         sticky = self.lanes.instance_of(agent, room)
@@ -133,8 +133,10 @@ class Places:
         if sticky is not None:
             member = by_name.get(sticky)
             candidates = [] if member is None else [member]  # it drains: the lane waits for its end
+        elif self._how(agent) == "room":
+            candidates = members  # a room keeps its instance for as long as that lives
         else:
-            candidates = members
+            candidates = self._presence.in_time(members)
         chosen = self._balancer(agent).pick(
             self._how(agent), dispatch.room, candidates, load=self.load, can_take=can_take
         )

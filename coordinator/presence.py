@@ -17,6 +17,8 @@ from typing import Final
 from swarm.protocol import Beat, Hello, InstanceStatus, NodeBeat, NodeInstance
 
 MISSED_BEATS: Final = 3
+LATE_BEATS: Final = 1.5
+"""An instance that is so late gets nothing new as long as another one is in time."""
 Clock = Callable[[], float]
 
 
@@ -105,6 +107,11 @@ class Presence:
         return sorted(
             (i for i in self._of_agent.get(agent, {}).values() if i.status == "ready"), key=lambda i: i.key
         )
+
+    def in_time(self, instances: list[Instance]) -> list[Instance]:
+        """Those whose last beat is not overdue; all when it is everyone's, as that says nothing of one of them."""
+        limit = self.clock() - self.beat_seconds * LATE_BEATS
+        return [i for i in instances if i.heard_at >= limit] or instances
 
     def silent(self) -> list[Instance]:
         limit = self.clock() - self.beat_seconds * (MISSED_BEATS + 0.25)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import Final
 
 from bus.bus import Bus
@@ -21,7 +22,7 @@ from coordinator.presence import Instance, Presence
 from coordinator.progress import Progress
 from coordinator.router import Router
 from swarm.ledger import LeaseLost
-from swarm.protocol import Beat, RollCall
+from swarm.protocol import Beat, RollCall, Unresponsive
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,20 @@ class Roll:
         self._asks.gone(instance, crashed=crashed)
         self._progress.changed()
 
+    def _end_blocked(self, silent: list[Instance]) -> None:
+        """Have the nodes end and replace instances whose loop is blocked, or whose process is frozen: a single
+        one would keep its agent's mail for ever. Not when most of a node is silent: then it is the machine."""
+        by_node = Counter(instance.node for instance in silent)
+        absent = self._presence.silent_nodes()
+        for instance in silent:
+            node = self._presence.nodes.get(instance.node)
+            if node is None or node in absent:
+                continue
+            if by_node[node.name] == 1 or by_node[node.name] * 2 < len(node.instances):
+                word = Unresponsive(self._epoch, instance.agent, instance.name)
+                self._outbox.control(self._subjects.node_down(node.name), node.name, word)
+                self._metrics.instances_blocked += 1
+
     def compare(self, instance: Instance, beat: Beat) -> None:
         """Whether it has in hand what we sent it: a dispatch may be lost on the wire, and so may the bell
         of its end. What was sent a moment ago is not counted."""
@@ -115,6 +130,7 @@ class Roll:
                 self._presence.excuse_silence()
                 continue
             silent = self._presence.silent()
+            self._end_blocked(silent)
             for instance in silent:
                 # Many at once is a machine or the wire, not what one of them was working on.
                 self.gone(

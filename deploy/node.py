@@ -192,6 +192,9 @@ class Node:
                 self._beat_now.set()
             case Assignment() as assignment:
                 self._assign(assignment)
+            case protocol.Unresponsive() as gone if gone.epoch >= self._epoch:
+                for slot in self._slots.values():
+                    slot.unresponsive(gone.agent, gone.instance)
 
     def _assign(self, assignment: Assignment) -> None:
         """Converge on what is assigned; an older coordinator's word is not heard."""

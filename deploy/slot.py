@@ -31,6 +31,8 @@ RESTART_ME: Final = 75
 DEPENDENCY_DOWN: Final = 69
 HURRY_SECONDS: Final = 5.0
 """Between the second SIGTERM of a drain and SIGKILL."""
+DUMP_SECONDS: Final = 1.0
+"""What an instance that has missed its beats gets to write its stacks to its log."""
 Status = Literal["starting", "running", "draining", "backoff", "quarantined", "stopped"]
 _STAMP: Final = re.compile(r"^\d{4}-\d\d-\d\d[T ]\S+ [A-Z]+ (?:[\w-]+/[\w-]+ )?")
 _RANDOM: Final = string.ascii_lowercase + string.digits
@@ -71,6 +73,7 @@ class Slot:
         self._budget = budget or RestartBudget()
         self._changed = asyncio.Event()
         self._hurried = 0
+        self._blocked = ""
         self._placement = wanted
         self.instance = _name(wanted.slot)
         self.pid = 0
@@ -91,6 +94,12 @@ class Slot:
         """Drain faster: each call takes the next step of SIGTERM, SIGTERM, SIGKILL."""
         self._hurried += 1
         self._changed.set()
+
+    def unresponsive(self, agent: str, instance: str) -> None:
+        """This instance has fallen silent: it says where it stands, if it still can, and is ended."""
+        if (agent, instance) == (self._placement.agent, self.instance):
+            self._blocked = instance
+            self._changed.set()
 
     def snapshot(self) -> NodeInstance:
         return NodeInstance(
@@ -136,8 +145,10 @@ class Slot:
 
     async def _watch(self, placement: Placement, gone: asyncio.Future[Exited]) -> Exited:
         """Until the process is gone, draining it as soon as something else is wanted."""
-        while not gone.done() and self.wanted == placement:
+        while not gone.done() and self.wanted == placement and self._blocked != self.instance:
             await self._either(gone, None)
+        if not gone.done() and self._blocked == self.instance:
+            return await self._end_blocked(gone)
         if gone.done():
             return gone.result()
         self._say("draining")
@@ -156,6 +167,16 @@ class Slot:
                 break
         return await gone
 
+    async def _end_blocked(self, gone: asyncio.Future[Exited]) -> Exited:
+        log.error("%s has missed its beats; its stacks go to its log, and it is ended", self._label)
+        self._forker.signal(self.pid, signal.SIGABRT)
+        until = time.monotonic() + DUMP_SECONDS
+        while not gone.done() and (left := until - time.monotonic()) > 0:
+            await self._either(gone, left)  # one that is frozen does not hear it
+        if not gone.done():
+            self._forker.signal(self.pid, signal.SIGKILL, group=True)
+        return await gone
+
     def _judge(self, placement: Placement, exited: Exited, began: float) -> float | None:
         asked = self.wanted != placement
         crashed = not (exited.code == 0 and exited.signal == 0) and not (
@@ -171,7 +192,7 @@ class Slot:
             log.error("%s is not started again: %s", self._label, self.reason)
             self._say("quarantined", self.reason)
             return None
-        if exited.signal == signal.SIGKILL:
+        if exited.signal == signal.SIGKILL and self._blocked != self.instance:
             wait = self._budget.killed(began, now)
         else:
             wait = self._budget.ended(began, now, crashed=crashed)
@@ -212,6 +233,8 @@ class Slot:
         self._forker.changed(self)
 
     def _why(self, exited: Exited) -> str:
+        if self._blocked == self.instance:
+            return "it missed three beats and was ended; if it was blocked, its log says where"
         how = (
             f"killed by {signal.Signals(exited.signal).name}" if exited.signal else f"exit code {exited.code}"
         )

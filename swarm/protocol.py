@@ -3,9 +3,8 @@
 instance → coordinator   up.<agent>.hello (answered by Welcome) · beat · bell · goodbye
 coordinator → everyone   all: RollCall
 coordinator → instance   down.<agent>.<instance>: RollCall · Probe (answered by a diagnosis)
-agent → coordinator      up.<agent>.spawn: Spawn · child: ChildCommand, answered by a plain map
-node → coordinator       node.<node>.up.hello · beat · exit · login (answered)
-coordinator → node       node.<node>.down: Assignment
+NodeSays = NodeBeat | Exited | Login
+CoordinatorSays = Welcome | RollCall | Probe | Assignment | Unresponsive
 """
 
 from __future__ import annotations
@@ -112,6 +111,14 @@ class Assignment(msgspec.Struct, frozen=True, omit_defaults=True, tag="assignmen
     placements: Annotated[tuple[Placement, ...], Meta(max_length=10_000)] = ()
 
 
+class Unresponsive(msgspec.Struct, frozen=True, omit_defaults=True, tag="unresponsive"):
+    """To a node: this instance of yours has missed its beats; end it, and the slot is filled anew."""
+
+    epoch: int
+    agent: Token
+    instance: Token
+
+
 class NodeInstance(msgspec.Struct, frozen=True, omit_defaults=True):
     agent: Token
     slot: int
@@ -168,7 +175,7 @@ class ChildCommand(msgspec.Struct, frozen=True, omit_defaults=True, tag="child")
 
 InstanceSays = Hello | Beat | Bell | Goodbye
 NodeSays = NodeBeat | Exited | Login
-CoordinatorSays = Welcome | RollCall | Probe | Assignment
+CoordinatorSays = Welcome | RollCall | Probe | Assignment | Unresponsive
 
 
 class Command(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,8 +9,11 @@ work, drain to a deadline, plugins, services, store, goodbye, bus. A second SIGT
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
+import resource
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,6 +39,9 @@ def run(packed: bytes) -> int:
     spec = msgspec.msgpack.decode(packed, type=AgentSpec)
     os.chdir(spec.project or ".")  # relative paths mean the same attached and detached
     configure_logging(spec.log_level, f"{spec.agent}/{spec.instance}")
+    # SIGABRT from the node, when the loop is blocked: all stacks to the log, and the end. A core would hold secrets.
+    faulthandler.enable(sys.stderr)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
         import uvloop
 

@@ -149,3 +149,21 @@ async def test_wanted_again_while_it_drains_it_starts_anew_afterwards(tmp_path: 
         slot.want(READER)
         processes.end(code=0)
         await eventually(lambda: len(processes.started) == 2 and slot.status == "running")
+
+
+async def test_i13_an_instance_that_is_unresponsive_says_where_it_stands_and_is_replaced(
+    tmp_path: Path,
+) -> None:
+    """A frozen one does not hear SIGABRT, and is killed; and that counts as its crash."""
+    processes = Processes(obey=frozenset({signal.SIGKILL}))
+    async with running(processes, tmp_path) as slot:
+        await eventually(lambda: slot.status == "running")
+        slot.unresponsive("reader", "1-who-was-here-before")
+        slot.unresponsive("writer", slot.instance)
+        await others_run()
+        assert processes.signals == []
+        slot.unresponsive("reader", slot.instance)
+        await eventually(lambda: len(processes.started) == 2, what="another one")
+        assert processes.signals == [signal.SIGABRT, signal.SIGKILL]
+        assert processes.crashed == [True] and slot.restarts == 1
+        processes.obey = frozenset({signal.SIGTERM})
