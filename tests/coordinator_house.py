@@ -132,6 +132,7 @@ class FakeInstance:
         self.in_hand.pop(envelope.delivery, None)
         if committed.status == "committed":
             self.handled.append(read_body(envelope, Content).text)
+            self.house.handled.append(self.handled[-1])
         if committed.status == "out_of_order":
             await self.say("bell", Bell(instance=self.name, returned=(envelope.delivery,)))
         elif self.hands_on != "deaf":
@@ -286,6 +287,8 @@ class House:
         self.broker = MemoryBroker()
         self.database = MemoryDatabase()
         self.settings = FAST
+        self.handled: list[str] = []
+        """What all instances handled, in the order of their commits."""
         self.subjects = SUBJECTS
         self._running: dict[Coordinator, asyncio.Task[None]] = {}
         self._buses: dict[Coordinator, Bus] = {}

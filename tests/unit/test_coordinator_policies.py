@@ -87,29 +87,17 @@ async def house() -> AsyncIterator[House]:
         yield house
 
 
-class Heard(list[str]):
-    """What one instance handled, and in the order of all of them, in `everyone`."""
-
-    def __init__(self, everyone: list[str]) -> None:
-        super().__init__()
-        self._everyone = everyone
-
-    def append(self, text: str) -> None:
-        super().append(text)
-        self._everyone.append(text)
-
-
 @pytest.mark.parametrize("how", ["room", "round-robin", "least-loaded"])
 async def test_i3_order_is_kept_in_each_room_while_instances_come_and_go(house: House, how: Balance) -> None:
     await house.provision(plan("writer"), plan("reader", replicas=3, balance=how))
     await house.coordinator()
     writer = await house.instance("writer")
-    rng, handled, used = random.Random(11), [], []
+    rng, handled = random.Random(11), house.handled
     live: list[FakeInstance] = []
+    used: list[FakeInstance] = []
 
     async def come() -> None:
         instance = await house.instance("reader", capacity=rng.choice([1, 3, 16]))
-        instance.handled = Heard(handled)
         live.append(instance)
         used.append(instance)
 
@@ -155,7 +143,6 @@ async def test_one_that_hangs_keeps_nobody_else_waiting_and_gets_no_more_than_it
     assert stuck.handled == [] and stuck.most_in_hand == 4
     view = await house.ledger().inbox("stuck")
     assert view.waiting + view.in_flight == 100 and view.in_flight <= 8, "in hand, and held for it"
-    stuck.capacity = 4
     await stuck.handle_all()
     await eventually(lambda: len(stuck.handled) == 100)
     assert stuck.most_in_hand == 4
