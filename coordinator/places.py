@@ -169,6 +169,14 @@ class Places:
         """To be placed with the next `place` of its recipient."""
         self._held.setdefault(dispatch.recipient, []).append(dispatch)
 
+    def give_back_held(self, agent: str, room: str | None) -> None:
+        """What is held in this room (None: in any) goes back to the ledger; tasks stay: each is alone in its room."""
+        held = self._held.get(agent, ())
+        back = [d for d in held if d.kind != "task" and room in (None, d.room)]
+        self.given_back.update(dispatch.delivery for dispatch in back)
+        for dispatch in back:
+            self.drop(agent, dispatch.delivery)
+
     def held(self, agent: str) -> list[int]:
         return [dispatch.delivery for dispatch in self._held.get(agent, ())]
 

@@ -32,6 +32,8 @@ RETRY_SECONDS: Final = 0.5
 """How long the loop rests after the store failed."""
 BATCH_SECONDS: Final = 0.02
 """How long a few free places wait for more of them before the ledger is asked to fill them."""
+GIVE_UP_WAIT: Final = 0.2
+"""A lane that is handed back so often that it would wait so long (seconds) is claimed anew from its beginning."""
 CLAIM_AGENTS: Final = 200
 """The most agents in one claim, so that one statement stays short."""
 
@@ -120,12 +122,12 @@ class Router:
                 continue
             self.lanes.leave(delivery)
             self._metrics.returned += 1
-            if flight.dispatch is None:
-                self.places.given_back.add(delivery)
+            wait = 0.0 if flight.room is None else self.lanes.handed_back(agent, flight.room)
+            if flight.dispatch is None or wait >= GIVE_UP_WAIT:
+                self._give_back_lane(flight)
             else:
                 self.places.hold(flight.dispatch)
             if flight.room is not None:
-                wait = self.lanes.handed_back(agent, flight.room)
                 if wait > 0:
                     asyncio.get_running_loop().call_later(wait, self.places_changed, agent)
                 before = self._presence.clock() - self._settings.beat_seconds / 2
@@ -139,7 +141,7 @@ class Router:
         for delivery in deliveries:
             flight = self.lanes.leave(delivery)
             if flight is not None:
-                self.places.given_back.add(delivery)
+                self._give_back_lane(flight)
                 self._metrics.lost_dispatches += 1
                 self._look.add(flight.agent)
                 self.places_changed(flight.agent)
@@ -149,9 +151,18 @@ class Router:
         for flight in self.lanes.drop(instance.name):
             # Of what we only know from a hello, nobody can say whether it was this agent's: never counted.
             guilty = crashed and flight.room is not None
-            (self.places.crashed if guilty else self.places.given_back).add(flight.delivery)
+            self._give_back_lane(flight)
+            if guilty:
+                self.places.given_back.discard(flight.delivery)
+                self.places.crashed.add(flight.delivery)
         self._look.add(instance.agent)
         self.places_changed(instance.agent)
+
+    def _give_back_lane(self, flight: Flight) -> None:
+        """With what is held behind it. The gate would return that anyway, again and again; and held ones that fill
+        the bound would keep out the very one that they wait for."""
+        self.places.given_back.add(flight.delivery)
+        self.places.give_back_held(flight.agent, flight.room)
 
     def reconcile(self, instance: Instance, in_flight: Iterable[int]) -> None:
         """An instance has said exactly what it has in hand. What we sent a moment ago may still be on its way."""
@@ -314,10 +325,11 @@ class Router:
             self._place.add(agent)
             if count >= free[agent]:
                 self._more.add(agent)
-                self._look.add(agent)
+                if count:  # else nothing was free: whoever frees a place looks
+                    self._look.add(agent)
             else:
                 self._more.discard(agent)
-        return True
+        return bool(claimed) or len(look) > CLAIM_AGENTS
 
     async def _refresh(self) -> None:
         try:
