@@ -23,7 +23,7 @@ from swarm.errors import ConfigError, StoreDown, StoreError
 from swarm.ledger import Ledger
 
 if TYPE_CHECKING:
-    from coordinator.service import Coordinator
+    from coordinator.families import CoordinatorFamilies
 
 log = logging.getLogger("coordinator")
 
@@ -110,6 +110,8 @@ async def _run(settings: CoordinatorSettings, signals: Signals) -> int:
 
 
 async def _serve(settings: CoordinatorSettings, stopping: asyncio.Event, started: asyncio.Event) -> int:
+    from coordinator.families import CoordinatorFamilies
+    from coordinator.pushing import coordinator_push
     from coordinator.service import Coordinator
     from swarm.records import COORDINATOR
     from swarm.telemetry import telemetry_settings
@@ -129,19 +131,20 @@ async def _serve(settings: CoordinatorSettings, stopping: asyncio.Event, started
         if not await _reachable(ledger, settings.dependency_seconds):
             return DEPENDENCY_DOWN
         started.set()
-        traces = tracing(
-            {**telemetry_settings(os.environ), **settings.telemetry}.get, {"service.name": COORDINATOR}
-        )
+        telemetry = {**telemetry_settings(os.environ), **settings.telemetry}
+        traces = tracing(telemetry.get, {"service.name": COORDINATOR, "service.namespace": settings.swarm})
         coordinator = Coordinator(bus, ledger, settings, stopping=stopping, tracer=tracer_of(traces))
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(_pages(settings.pages, coordinator, bus, ledger))]
-            if traces is not None:
-                beside.append(group.create_task(traces.run()))
+            families = CoordinatorFamilies(ledger, coordinator.metrics, lambda: coordinator.term)
+            push = coordinator_push(telemetry.get, settings.swarm, families, coordinator)
+            beside = [group.create_task(_pages(settings.pages, families, bus, ledger))]
+            beside += [group.create_task(sending.run()) for sending in (push, traces) if sending is not None]
             await coordinator.run()
             for task in beside:
                 task.cancel()
-        if traces is not None:
-            await traces.last()
+        for sending in (push, traces):
+            if sending is not None:
+                await sending.last()
         return DRAINED
     finally:
         await bus.drain(settings.drain_seconds)
@@ -149,11 +152,10 @@ async def _serve(settings: CoordinatorSettings, stopping: asyncio.Event, started
             await ledger.close()
 
 
-async def _pages(address: str, coordinator: Coordinator, bus: Bus, ledger: Ledger) -> None:
+async def _pages(address: str, families: CoordinatorFamilies, bus: Bus, ledger: Ledger) -> None:
     """`/health`, `/ready` and `/metrics`, if there is an address for them. A standby is ready: it can take over."""
     if not address:
         return
-    from coordinator.families import CoordinatorFamilies
     from swarm.metrics.pages import Pages
 
     async def ready() -> list[str]:
@@ -164,7 +166,6 @@ async def _pages(address: str, coordinator: Coordinator, bus: Bus, ledger: Ledge
             reasons.append(f"The store cannot be reached: {error}")
         return reasons
 
-    families = CoordinatorFamilies(ledger, coordinator.metrics, lambda: coordinator.term)
     await Pages(address, ready, families.read).run()
 
 

@@ -42,5 +42,12 @@ class Metrics:
     terms: int = 0
     leases_lost: int = 0
 
+    pushes: int = 0
+    push_failures: int = 0
+
+    def count_push(self, arrived: bool) -> None:
+        self.pushes += arrived
+        self.push_failures += not arrived
+
     def as_dict(self) -> dict[str, int]:
         return asdict(self)

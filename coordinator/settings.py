@@ -38,7 +38,8 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """HOST:PORT of `/health`, `/ready` and `/metrics`; empty: none."""
 
     telemetry: dict[str, str] = {}
-    """Where spans are sent, by OpenTelemetry's names (swarm/tracing/exporting.py), over what the environment says."""
+    """Where metrics and spans are sent (swarm/metrics/pushing.py, swarm/tracing/exporting.py), over what the
+    environment says."""
 
     lease_seconds: Seconds = 3.0
     renew_seconds: Seconds = 1.0

@@ -47,7 +47,7 @@ def configure_logging(level: str, who: str) -> None:
 
 def telemetry_settings(given: Mapping[str, Any]) -> dict[str, str]:
     """Those of an environment's or a swarm file's settings that say where metrics and spans go."""
-    from swarm.agent.pushing import SETTINGS as METRICS
+    from swarm.metrics.pushing import SETTINGS as METRICS
     from swarm.tracing.exporting import SETTINGS as TRACES
 
     return {name: str(given[name]) for name in (*METRICS, *TRACES) if given.get(name)}

@@ -22,12 +22,14 @@ from deploy.alone.store import store_of
 from swarm.agent.bell import BellRope
 from swarm.agent.instance import Stop, drain
 from swarm.agent.mailbox import Mailbox
-from swarm.agent.pushing import MetricsPush, pushing
+from swarm.agent.pushing import pushing, resource_of
 from swarm.agent.runtime import AgentRuntime
 from swarm.character import Character
 from swarm.ids import new_id
+from swarm.metrics.pushing import Push
 from swarm.pieces import Piece, PieceReader
 from swarm.records import RESERVED_NAMES, Content
+from swarm.tracing.exporting import TraceExport, tracer_of, tracing
 
 State = Literal["starting", "ready", "draining"]
 ASKER: Final = "http"
@@ -56,22 +58,23 @@ class Alone:
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._push: MetricsPush | None = None
-        self._pushing: asyncio.Task[None] | None = None
+        self._telemetry: list[Push | TraceExport] = []
+        self._sending: list[asyncio.Task[None]] = []
 
     async def start(self, group: asyncio.TaskGroup) -> None:
         """Open the store, load the plugins, take messages in. `group` owns what goes on. Raises SwarmError; nothing
         of the agent is left then."""
         self.runtime = runtime = await self._runtime()
+        traces = tracing(runtime.get_setting, resource_of(runtime))
+        runtime.trace_with(tracer_of(traces))
         await runtime.initialize()
         bell = BellRope(self._bus, Subjects(self._swarm), self._instance)  # nobody hears it, nobody need
         self.mailbox = Mailbox(
             runtime, self._bus, bell, group, rooms_at_once=ROOMS_AT_ONCE, capacity=CAPACITY
         )
         await self._bus.subscribe(self._subject, self.mailbox.receive)
-        self._push = pushing(runtime, self.mailbox)
-        if self._push is not None:
-            self._pushing = group.create_task(self._push.run())
+        self._telemetry = [one for one in (pushing(runtime, self.mailbox), traces) if one is not None]
+        self._sending = [group.create_task(one.run()) for one in self._telemetry]
         self.state = "ready"
 
     async def _runtime(self) -> AgentRuntime:
@@ -145,11 +148,11 @@ class Alone:
         return await drain(self.mailbox, stop, max(0.0, ends - time.monotonic()))
 
     async def end(self, stop: Stop) -> None:
-        """The last of the metrics, then plugins, services and the store, in this order."""
-        if self._pushing is not None:
-            self._pushing.cancel()
-        if self._push is not None and not stop.hurry.is_set():
-            await self._push.last()
+        """The last of metrics and spans, then plugins, services and the store, in this order."""
+        for task in self._sending:
+            task.cancel()
+        for one in self._telemetry if not stop.hurry.is_set() else ():
+            await one.last()
         if self.runtime is not None:
             await self.runtime.stop()
         await self._bus.close()

@@ -75,7 +75,7 @@ class Instance:
         spec, bus, subjects = self._spec, self._bus, Subjects(self._spec.swarm)
         async with asyncio.TaskGroup() as group:
             bell = BellRope(bus, subjects, spec.instance)
-            traces = tracing(self._runtime.get_setting, resource_of(self._runtime))
+            traces = tracing(self._runtime.get_setting, resource_of(self._runtime, spec.swarm))
             self._runtime.trace_with(tracer_of(traces))
             self._runtime.peers.connect(bus, subjects, bell)
             await self._runtime.initialize()
@@ -99,7 +99,7 @@ class Instance:
             await bus.subscribe(subjects.down(spec.agent, spec.instance), receive)
             await bus.subscribe(subjects.all, receive)
             owned = [group.create_task(bell.run()), group.create_task(presence.run(self.ready))]
-            push = pushing(self._runtime, mailbox)
+            push = pushing(self._runtime, mailbox, swarm=spec.swarm)
             if push is not None:
                 owned.append(group.create_task(push.run()))
             if traces is not None:

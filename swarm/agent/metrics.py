@@ -110,6 +110,10 @@ class Metrics:
         performance.total_ms += milliseconds
         performance.slowest_ms = max(performance.slowest_ms, milliseconds)
 
+    def count_push(self, arrived: bool) -> None:
+        self.pushes += arrived
+        self.push_failures += not arrived
+
     def count_failure(self, kind: str, name: str) -> None:
         self.failures[f"{kind} {name}"] += 1
 

@@ -13,16 +13,12 @@ from typing import Any
 
 import pytest
 
-from swarm.agent.pushing import (
-    LAST_SECONDS,
-    LONGEST_INTERVAL,
-    PUSH_SECONDS,
-    MetricsPush,
-    push_settings,
-    pushing,
-)
+from coordinator.families import CoordinatorFamilies
+from coordinator.pushing import coordinator_push
+from swarm.agent.pushing import agent_push, pushing
 from swarm.components import Action, Message
 from swarm.errors import ConfigError
+from swarm.metrics.pushing import LAST_SECONDS, LONGEST_INTERVAL, PUSH_SECONDS, push_settings
 from swarm.plugin import Plugin
 from swarm.testing import VirtualClock, agent, eventually, say
 from tests.collector import (
@@ -87,7 +83,7 @@ async def test_g9_another_endpoint_gets_the_sources_own_shape() -> None:
         wanted = push_settings(settings(f"{told.url}/metrics?key=k").get)
         assert wanted is not None and wanted.format == "json"
         await say(runtime, "hello")
-        await MetricsPush(runtime, wanted).last()
+        await agent_push(runtime, wanted).last()
         assert runtime.metrics.pushes == 1
     (request,) = told.requests
     assert request.path == "/metrics?key=k"
@@ -142,7 +138,7 @@ async def test_g9_an_answer_that_is_none_is_counted_and_said_with_its_reason(
     async with collector(behave) as told, agent("Ada", echo()) as runtime:
         wanted = push_settings(settings(f"{told.url}/v1/metrics").get)
         assert wanted is not None
-        await MetricsPush(runtime, wanted).last()
+        await agent_push(runtime, wanted).last()
         assert (runtime.metrics.pushes, runtime.metrics.push_failures) == (0, 1)
     (said,) = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
     assert why in said
@@ -152,20 +148,20 @@ async def test_g9_an_answer_without_end_is_read_to_a_bound_only() -> None:
     async with collector(floods) as told, agent("Ada") as runtime:
         wanted = push_settings(settings(f"{told.url}/v1/metrics").get)
         assert wanted is not None
-        await MetricsPush(runtime, wanted).last()
+        await agent_push(runtime, wanted).last()
         assert runtime.metrics.pushes == 1
 
 
 async def test_g9_an_endpoint_that_fails_is_asked_less_and_less_until_it_is_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, "swarm.agent.pushing")
+    caplog.set_level(logging.INFO, "swarm.metrics.pushing")
     clock = VirtualClock()
     async with collector(answers(503)) as told, agent("Ada") as runtime:
         wanted = push_settings(settings(f"{told.url}/v1/metrics", METRICS_INTERVAL=15).get)
         assert wanted is not None
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(MetricsPush(runtime, wanted, sleep=clock.sleep).run())
+            running = group.create_task(agent_push(runtime, wanted, sleep=clock.sleep).run())
             await eventually(lambda: len(clock.slept) > 9)
             told.behave = answers()
             await eventually(lambda: clock.slept[-1] == 15.0 and runtime.metrics.pushes)
@@ -173,7 +169,7 @@ async def test_g9_an_endpoint_that_fails_is_asked_less_and_less_until_it_is_back
     first, *waits = clock.slept
     assert 0 <= first < 15, "what is started together does not push together"
     assert waits[:8] == [30, 60, 120, 240, 480, LONGEST_INTERVAL, LONGEST_INTERVAL, LONGEST_INTERVAL]
-    said = [one for one in caplog.records if one.name == "swarm.agent.pushing"]
+    said = [one for one in caplog.records if one.name == "swarm.metrics.pushing"]
     assert [one.levelname for one in said] == ["WARNING", "INFO"]
     assert "again" in said[-1].getMessage()
 
@@ -215,3 +211,39 @@ def test_no_secret_of_a_push_is_shown() -> None:
     given = settings("https://collector.example/v1/metrics?key=hidden-1", METRICS_HEADERS="X-Key=hidden-2")
     shown = push_settings(given.get)
     assert "collector.example" in repr(shown) and "hidden" not in f"{shown!r} {shown}"
+
+
+async def test_g9_the_coordinator_pushes_what_waits_and_runs_in_the_whole_swarm() -> None:
+    async with collector() as told, memory_swarm(["reader"]) as swarm, asyncio.TaskGroup() as group:
+        await swarm.ctl("tell", agent="reader", text="for later")
+        coordinator = swarm.coordinator
+        assert coordinator is not None
+        families = CoordinatorFamilies(swarm.database.ledger(), coordinator.metrics, lambda: coordinator.term)
+        wanted = settings(f"{told.url}/v1/metrics", METRICS_HEADERS="X-From=settings")
+        push = coordinator_push(wanted.get, "memory", families, coordinator)
+        assert push is not None
+        running = group.create_task(push.run())
+        await eventually(lambda: told.requests, what="a push")
+        running.cancel()
+        assert coordinator.metrics.pushes >= 1
+    request = told.requests[0]
+    assert request.headers["x-from"] == "settings"
+    (resource,) = request.body["resourceMetrics"]
+    named = {one["key"]: one["value"]["stringValue"] for one in resource["resource"]["attributes"]}
+    assert (named["service.name"], named["service.namespace"]) == ("coordinator", "memory")
+    metrics = {one["name"]: one for one in resource["scopeMetrics"][0]["metrics"]}
+    (point,) = metrics["swarm_inbox_pending"]["gauge"]["dataPoints"]
+    assert (point["attributes"][0]["value"]["stringValue"], point["asInt"]) == ("reader", "1")
+
+
+def test_g9_a_coordinator_without_an_endpoint_or_with_a_bad_one_works_without(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def push_of(**given: str) -> object:
+        return coordinator_push(given.get, "memory", None, None)  # type: ignore[arg-type]
+
+    assert push_of() is None
+    assert push_of(METRICS_ENDPOINT="http://127.0.0.1:1/metrics") is None, "the source's shape is an agent's"
+    assert not caplog.records
+    assert push_of(METRICS_ENDPOINT="nowhere") is None
+    assert "METRICS_ENDPOINT is of no use" in caplog.text
