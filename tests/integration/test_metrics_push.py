@@ -21,7 +21,8 @@ from swarm.errors import ConfigError
 from swarm.metrics.pushing import LAST_SECONDS, LONGEST_INTERVAL, PUSH_SECONDS, push_settings
 from swarm.plugin import Plugin
 from swarm.testing import VirtualClock, agent, eventually, say
-from tests.collector import (
+from tests.memory_swarm import memory_swarm
+from tests.metrics_endpoint import (
     Behaviour,
     answers,
     babbles,
@@ -31,7 +32,6 @@ from tests.collector import (
     hangs,
     hangs_up,
 )
-from tests.memory_swarm import memory_swarm
 from tests.servers import free_port
 
 TOKEN = "Bearer push-secret-1"
