@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -22,15 +22,15 @@ from bus.envelope import Envelope, pack, read_body
 from bus.errors import Disconnected, NobodyThere, Refused, TooLate
 from bus.subjects import Subjects
 from swarm.errors import NotRunning
+from swarm.families import FamilyCalls
 from swarm.ids import new_id
 from swarm.pieces import Piece, PieceReader
 from swarm.project import Project, RunState
 from swarm.protocol import Command
-from swarm.records import OPERATOR, Content, NewChild
+from swarm.records import OPERATOR, Content
 
 if TYPE_CHECKING:
     from bus.credentials import Credentials
-    from swarm.spawning import ChildOptions, Source
 
 Result = TypeVar("Result")
 QUERY_SECONDS: Final = 5.0
@@ -40,7 +40,7 @@ SUCCESSION_SECONDS: Final = 10.0
 """How long a request is tried again while no coordinator listens: one that died is replaced in less."""
 
 
-class Swarm:
+class Swarm(FamilyCalls):
     """One connection of one operator. Make it with `connect`."""
 
     def __init__(
@@ -243,37 +243,6 @@ class Swarm:
     async def resume(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
         """As `start`, for what is quarantined; an agent that somebody stopped stays stopped (Refused)."""
         return await self._call("resume", QUERY_SECONDS + timeout, agent=agent, timeout=timeout)
-
-    async def spawn(
-        self,
-        character: Source | NewChild,
-        *,
-        parent: str,
-        timeout: float = CHANGE_SECONDS,
-        **options: Unpack[ChildOptions],
-    ) -> dict[str, Any]:
-        """Make a child of `parent` at run time, or find it: ``{"agent", "agent_id", "parent", "created", "ready",
-        "instances", "reason"}``, when it is ready or `timeout` seconds are over. The parent needs the right to create
-        children, and the child gets no right that it has not."""
-        from swarm.spawning import new_child
-
-        child = character
-        if not isinstance(child, NewChild):
-            child = await new_child(child, project=self._folder, **options)
-        return await self._call("spawn", QUERY_SECONDS + timeout, parent=parent, child=child, timeout=timeout)
-
-    async def remove(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
-        """As `stop`, for good: a spawned agent is taken out of the swarm. Its mail and its memories stay."""
-        return await self._call("remove", QUERY_SECONDS + timeout, agent=agent, timeout=timeout)
-
-    async def permit(self, agent: str, **rights: bool) -> dict[str, Any]:
-        """Give and take rights of a spawned agent; what is taken is gone from its subtree at once:
-        ``{"agent", "permissions"}``."""
-        return await self._call("permit", agent=agent, rights=rights)
-
-    async def family(self, agent: str) -> dict[str, Any]:
-        """``{"agent", "parent", "children", "ancestors", "subtree"}``, all of them names."""
-        return await self._call("family", agent=agent)
 
     async def converge(self) -> dict[str, Any]:
         """Make what runs agree with the registry, which was provisioned anew."""

@@ -20,6 +20,7 @@ BOSS = """
 import os, signal
 from pathlib import Path
 from swarm import Plugin
+from swarm.errors import NoAuthority
 
 plugin = Plugin("boss")
 
@@ -41,7 +42,10 @@ async def hire(message, runtime):
 @plugin.action(similes=["DISMISS"], examples=["Dismiss somebody"])
 async def dismiss(message, runtime):
     "Dismisses the scribe."
-    child = await runtime.peers.remove_child("scribe")
+    try:
+        child = await runtime.peers.remove_child("scribe")
+    except NoAuthority as error:
+        return str(error)
     return f"{child.agent} {child.reason}"
 """
 TOOLS = """
@@ -163,6 +167,16 @@ def test_f7_to_f16_a_family_is_made_restarted_and_orphaned(here: ProjectFolder) 
     (here.folder / "boss-dies").unlink()
     here.swarm("start", "boss")
     eventually_sync(lambda: all_ready(here, "boss", *orphans))
+
+    # The file takes a right from the parent, and with it from its subtree.
+    file = here.folder / "swarm.toml"
+    file.write_text(SWARM.replace(", control_children = true", ""))
+    assert here.json("up", "-d")["changes"]
+    assert "No authority over this agent" in here.run("ask", "boss", "Dismiss somebody").stdout
+    [tree] = here.json("tree")
+    assert not any(child["permissions"]["control_children"] for child in tree["children"])
+    file.write_text(SWARM)
+    here.swarm("up", "-d")
 
     # Taken out by its parent: nobody looks for it any more.
     assert here.json("ask", "boss", "Dismiss somebody")["text"] == "scribe stopped"

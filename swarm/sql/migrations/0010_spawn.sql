@@ -1,6 +1,7 @@
 -- The hierarchy: children that are made at run time, rights that never exceed the parent's, bounds, and what
 -- becomes of the children of a parent that died. Who decides is the coordinator, for an agent that the bus's server
--- has named or for the operator; each function takes the epoch of its lease (0007_coordination.sql).
+-- has named or for the operator; each function takes the epoch of its lease (0007_coordination.sql). They look at the
+-- lease first and hold it last: who waits here for a lock must not keep its row from being renewed.
 
 alter table agents
     add column granted  jsonb not null default '{}',  -- rights as declared; the columns hold what is left of them
@@ -130,7 +131,7 @@ declare
     v_right text;
     v_now bigint := now_ms();
 begin
-    perform hold_lease(p_epoch);
+    perform check_lease(p_epoch);
     perform pg_advisory_xact_lock(hashtextextended('swarm provision ' || current_schema(), 0));
     select * into v_parent from agents where (name = p_parent or id::text = lower(p_parent)) and planned and not reserved
     for update;
@@ -203,6 +204,7 @@ begin
         execute format('alter role %I login', v_role);
     end if;
     perform settle_rights();
+    perform hold_lease(p_epoch);
     return true;
 end $$;
 
@@ -210,12 +212,13 @@ end $$;
 create function set_verifier(p_epoch bigint, p_agent uuid, p_verifier text) returns boolean language plpgsql
 as $$
 begin
-    perform hold_lease(p_epoch);
+    perform check_lease(p_epoch);
     if p_verifier not like 'SCRAM-SHA-256$%'
        or not exists (select from spawned s join agents a on a.id = s.agent where s.agent = p_agent and a.planned) then
         return false;
     end if;
     execute format('alter role %I login password %L', current_schema() || '.' || p_agent, p_verifier);
+    perform hold_lease(p_epoch);
     return true;
 end $$;
 
@@ -243,9 +246,11 @@ as $$
 declare
     v_name text;
 begin
-    perform hold_lease(p_epoch);
+    perform check_lease(p_epoch);
     v_name := require_control(p_parent, p_child);
-    if p_desired is not null then
+    if p_desired is null then
+        perform hold_lease(p_epoch);
+    else
         perform set_desired(p_epoch, v_name, p_desired);
     end if;
     return v_name;
@@ -258,7 +263,7 @@ declare
     v_name text := p_child;
     v_id uuid;
 begin
-    perform hold_lease(p_epoch);
+    perform check_lease(p_epoch);
     if p_parent is not null then
         v_name := require_control(p_parent, p_child);
     end if;
@@ -272,6 +277,7 @@ begin
     where id = v_id and planned;
     execute format('alter role %I nologin', current_schema() || '.' || v_id);
     perform reject_without_authority();
+    perform hold_lease(p_epoch);
     return (select name from agents where id = v_id);
 end $$;
 
@@ -283,7 +289,7 @@ declare
     v_parent agents;
     v_right text;
 begin
-    perform hold_lease(p_epoch);
+    perform check_lease(p_epoch);
     perform pg_advisory_xact_lock(hashtextextended('swarm provision ' || current_schema(), 0));
     select * into v_agent from agents where (name = p_agent or id::text = lower(p_agent)) and not reserved and planned for update;
     if not found then
@@ -300,6 +306,7 @@ begin
     end if;
     update agents set granted = granted || p_rights, updated_at = now_ms() where id = v_agent.id;
     perform settle_rights();
+    perform hold_lease(p_epoch);
 end $$;
 
 -- An agent is dead: its orphans stop, go to its own parent, or are kept, as it declares. Once for each death; returns
@@ -310,7 +317,7 @@ declare
     v_dead agents;
     v_names text[] := '{}';
 begin
-    perform hold_lease(p_epoch);
+    perform check_lease(p_epoch);
     update agents set died_at = now_ms() where name = p_agent and not reserved and died_at is null returning * into v_dead;
     if not found then
         return v_names;
@@ -327,6 +334,7 @@ begin
         select coalesce(array_agg(name order by name), '{}') into v_names from moved;
         perform settle_rights();
     end if;
+    perform hold_lease(p_epoch);
     return v_names;
 end $$;
 
@@ -337,13 +345,14 @@ declare
     v_id uuid;
     v_names text[] := '{}';
 begin
-    perform hold_lease(p_epoch);
+    perform check_lease(p_epoch);
     update agents set died_at = null where name = p_agent and died_at is not null returning id into v_id;
     if found then
         with started as (
             update agents set desired = 'running', orphaned = false, updated_at = now_ms()
             where parent = v_id and orphaned and planned returning name)
         select coalesce(array_agg(name order by name), '{}') into v_names from started;
+        perform hold_lease(p_epoch);
     end if;
     return v_names;
 end $$;

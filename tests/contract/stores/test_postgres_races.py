@@ -7,10 +7,12 @@ import asyncio
 import asyncpg
 import pytest
 
+from swarm.errors import NoAuthority
+from swarm.ids import string_to_uuid
 from swarm.ledger import LeaseLost
-from swarm.records import Committed, Turn
+from swarm.records import Committed, HierarchyLimits, NewChild, Turn
 from swarm.testing import others_run
-from tests.contract.store_fixtures import FAMILY, PostgresWorld, administrator, memory, message
+from tests.contract.store_fixtures import FAMILY, PostgresWorld, administrator, memory, message, task
 
 
 async def test_two_instances_commit_one_delivery_and_exactly_one_does(postgres_world: PostgresWorld) -> None:
@@ -123,3 +125,43 @@ async def test_ten_deployers_at_once_make_one_registry(postgres_world: PostgresW
     await asyncio.gather(*(ledger.provision(FAMILY, passwords) for ledger in ledgers))
     assert await world.ledger.agents() == before
     await world.store("reader").init()
+
+
+async def test_f16_ten_at_once_make_one_child_and_never_one_too_many(postgres_world: PostgresWorld) -> None:
+    world = postgres_world
+    passwords = {p.name: world.password(p.name) for p in FAMILY}
+    await world.ledger.provision(FAMILY, passwords, HierarchyLimits(children=5))  # of which two are there
+
+    async def spawn(name: str) -> bool:
+        document = {"name": name}
+        return await world.ledger.spawn(
+            "boss", NewChild(name=name, id=string_to_uuid(name), character=document, version="1")
+        )
+
+    assert sorted(await asyncio.gather(*(spawn("one") for _ in range(10)))) == [False] * 9 + [True]
+    answers = await asyncio.gather(*(spawn(f"n{n}") for n in range(10)), return_exceptions=True)
+    assert sum(answer is True for answer in answers) == 2
+    assert all("boss has 5 children" in str(answer) for answer in answers if answer is not True)
+    assert len((await world.ledger.family("boss")).children) == 5
+
+
+async def test_f12_a_delegation_that_waits_for_the_loss_of_its_right_is_refused(
+    postgres_world: PostgresWorld,
+) -> None:
+    """I9: the right is valid when it commits, not when it was asked for."""
+    world = postgres_world
+    async with administrator(world) as admin:
+        transaction = admin.transaction()
+        await transaction.start()
+        await admin.execute(
+            "update agents set granted = granted || '{\"control_children\": false}' where name = 'boss'"
+        )
+        await admin.execute("select settle_rights()")
+        given = asyncio.create_task(world.store("boss").delegate([task("reader")]))
+        async with administrator(world) as watcher:
+            while not await watcher.fetchval("select count(*) from pg_locks where not granted"):
+                assert not given.done()
+        await transaction.commit()
+    with pytest.raises(NoAuthority):
+        await given
+    assert await world.ledger.tasks() == []
