@@ -9,7 +9,7 @@ WORKERS ?= 2
 RUNS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-containers asyncapi machine lint bench lock clean
+.PHONY: help install demo test test-containers asyncapi machine lint bench endurance lock clean
 
 help: ## list the chores
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -46,6 +46,9 @@ lint: install ## style, types and the import law
 
 bench: install ## the benchmarks; BENCH="--only P1" for one
 	@$(BIN)/python -m bench $(BENCH)
+
+endurance: install ## does memory grow? 100,000 turns, about a minute
+	@$(BIN)/python -m bench --only endurance
 
 lock: install ## compile requirements.lock anew (needs the network)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -149,7 +149,9 @@ async def _one(database: asyncpg.Connection[Any], statement: str) -> dict[str, i
 
 def _fresh() -> dict[str, float]:
     """A fresh interpreter with an agent's imports: its CPU and its memory."""
-    code = f"import {', '.join(PRELOAD)}; print('here', flush=True); input()"
+    code = (
+        f"import {', '.join(name.partition(':')[0] for name in PRELOAD)}; print('here', flush=True); input()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -6,60 +6,35 @@ over many turns. elizaOS's own figures for this work, measured before the projec
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import secrets
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+import msgspec
 
 from bench.report import Rounds, Row
 from bench.usage import Meter, children, memory_mb
+from bench.work import CHARACTER, Choosing, plugin
 from deploy.embedded.postgres import EmbeddedPostgres
 from swarm.agent.runtime import AgentRuntime
-from swarm.components import Action, Evaluator, Provider
 from swarm.ids import string_to_uuid
-from swarm.plugin import Plugin
 from swarm.records import AgentPlan
 from swarm.stores.postgres import PostgresLedger, PostgresStore, agent_url
-from swarm.testing import ScriptedModel, eventually, say
+from swarm.testing import eventually, say
 
 ROUNDS: Final = 5
 TURNS: Final = 400
 GROWTH_TURNS: Final = 20_000
+STARTS: Final = 9
+"""Processes whose first message is timed, of each kind."""
 ELIZA: Final = "elizaOS 1.7.2 did this work in 2.2 CPU-ms in memory and 14.7 with Postgres (bare)"
-_CHARACTER: Final = {"name": "Bench", "bio": "Is measured."}
-
-
-class Choosing(ScriptedModel):
-    """Always the same action and the same words: the cost of the turn, not of a model."""
-
-    async def choose(self, request: Any) -> Any:
-        self._choices = ["ACT_3"]
-        self.asked.clear()
-        return await super().choose(request)
-
-
-def plugin() -> Plugin:
-    async def provide() -> dict[str, Any]:
-        return {"text": "It is a fine day.", "data": {"fine": True}}
-
-    async def act(message: Any) -> str:
-        """Does what it is asked."""
-        return f"done: {message.text}"
-
-    async def evaluate(response: Any) -> int:
-        return len(response.text)
-
-    return Plugin(
-        "bench",
-        providers=[Provider(f"PROVIDER_{n}", provide) for n in range(3)],
-        actions=[Action(f"ACT_{n}", act) for n in range(5)],
-        evaluators=[Evaluator(f"EVALUATOR_{n}", evaluate) for n in range(2)],
-    )
 
 
 async def measure(folder: Path) -> tuple[list[Row], list[str], dict[str, list[float]]]:
@@ -67,11 +42,11 @@ async def measure(folder: Path) -> tuple[list[Row], list[str], dict[str, list[fl
     server = EmbeddedPostgres(folder / "postgres")
     await server.start()
     try:
-        memory = await _started(AgentRuntime(_CHARACTER, plugins=[plugin(), Choosing().plugin()]))
+        memory = await _started(AgentRuntime(CHARACTER, plugins=[plugin(), Choosing().plugin()]))
         url = await _provisioned(server)
         stored = await _started(
             AgentRuntime(
-                _CHARACTER,
+                CHARACTER,
                 PostgresStore(url, "bench", "bench", _id(), sole=True),  # as in an agent's own process
                 [plugin(), Choosing().plugin()],
             )
@@ -95,12 +70,26 @@ async def measure(folder: Path) -> tuple[list[Row], list[str], dict[str, list[fl
         # A server's process counts its transactions in arrears, but none of those that have ended.
         last, turns = await _database(watch), (ROUNDS + 1) * TURNS
         rounds.add(transactions=(last[0] - first[0]) / turns, stored_kb=(last[1] - first[1]) / turns / 1024)
-        grown = await _growth_mb(memory)
+        for _ in range(STARTS):
+            for where, given in (("memory", ()), ("postgres", (url, _id()))):
+                for mode in ("eager", "lazy"):
+                    found = await _first(mode, *given)
+                    rounds.add(**{f"{mode}_{where}_{name}_ms": value for name, value in found.items()})
+        grown = await growth_mb(memory, GROWTH_TURNS)
         await watch.close()
         await memory.stop()
     finally:
         await server.stop()
     return _rows(rounds, grown), _notes(rounds), rounds.figures
+
+
+async def _first(*given: str) -> dict[str, float]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.first", *given, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    found: dict[str, float] = msgspec.json.decode(said)
+    return found
 
 
 async def _started(runtime: AgentRuntime) -> AgentRuntime:
@@ -109,13 +98,13 @@ async def _started(runtime: AgentRuntime) -> AgentRuntime:
 
 
 def _id() -> str:
-    return string_to_uuid(_CHARACTER["name"])
+    return string_to_uuid(CHARACTER["name"])
 
 
 async def _provisioned(server: EmbeddedPostgres) -> str:
     password, ledger = secrets.token_hex(16), PostgresLedger(server.url, "bench")
     await ledger.init()
-    plan = AgentPlan(name="bench", id=_id(), character=dict(_CHARACTER), version="1")
+    plan = AgentPlan(name="bench", id=_id(), character=dict(CHARACTER), version="1")
     await ledger.provision([plan], {"bench": password})
     await ledger.close()
     return agent_url(server.url, "bench", _id(), password)
@@ -148,15 +137,15 @@ async def _database(watch: asyncpg.Connection[Any]) -> tuple[int, int]:
     return int(commits), int(size)
 
 
-async def _growth_mb(runtime: AgentRuntime) -> float:
-    """What `GROWTH_TURNS` turns leave in this process beyond what its store in memory keeps, in MB: none should."""
+async def growth_mb(runtime: AgentRuntime, turns: int) -> float:
+    """What so many turns leave in this process beyond what its store in memory keeps, in MB: none should."""
     runtime.adapter._database.shelves.clear()  # type: ignore[attr-defined]
     gc.collect()
     await _turns(runtime, 1000)
     runtime.adapter._database.shelves.clear()  # type: ignore[attr-defined]
     gc.collect()
     before = memory_mb(os.getpid())["private"]
-    for _ in range(GROWTH_TURNS // 1000):
+    for _ in range(turns // 1000):
         await _turns(runtime, 1000)
         runtime.adapter._database.shelves.clear()  # type: ignore[attr-defined]
     gc.collect()
@@ -173,6 +162,17 @@ def _rows(rounds: Rounds, grown: float) -> list[Row]:
         row("a turn on Postgres, CPU of the server", "ms", "server_ms", None),
         row("transactions a turn", "", "transactions", 2.0),
         row("stored a turn", "KB", "stored_kb", 4.0),
+        *(
+            rounds.row(
+                "G4",
+                f"first message of an eager agent in {where} / those after",
+                "ms",
+                f"eager_{where}_first_ms",
+                f"eager_{where}_then_ms",
+                limit=1.0,
+            )
+            for where in ("memory", "postgres")
+        ),
         Row(
             goal="P5",
             what=f"memory after {GROWTH_TURNS:,} more turns",
@@ -187,5 +187,9 @@ def _rows(rounds: Rounds, grown: float) -> list[Row]:
 def _notes(rounds: Rounds) -> list[str]:
     return [
         f"{ROUNDS} rounds of {TURNS} turns in 20 rooms; {ELIZA}.",
-        "What evaluators found is written off the turn's path, in one transaction more, and counted here.",
+        "What evaluators found is written off the turn's path, for several turns in one transaction, and counted here.",
+        "First messages of lazy agents, each in a new process: "
+        f"{rounds.median('lazy_memory_first_ms'):.2f} ms in memory, then {rounds.median('lazy_memory_then_ms'):.2f}; "
+        f"on Postgres {rounds.median('lazy_postgres_first_ms'):.2f}, "
+        f"then {rounds.median('lazy_postgres_then_ms'):.2f}.",
     ]

@@ -50,6 +50,7 @@ CREDENTIAL_SECONDS: Final = None
 
 PRELOAD: Final = (
     "swarm.agent.process",
+    "swarm.agent.rehearsal:rehearse",
     "swarm.stores.postgres",
     "swarm.character.loading",
     "nkeys",

@@ -1,7 +1,6 @@
 """The plugins of one agent: which load at start, which on first use, and what happens to a broken one.
 
-    load = "eager"   every plugin at start (G4); nothing else is warmed up, for a first turn was measured at
-                     0.4 ms over a later one in a cold process, 0.15 ms in one that has run
+    load = "eager"   every plugin at start, and what a first message would find cold is warm (G4, warming.py)
     load = "lazy"    a plugin with a manifest on the first use of one of its actions; the rest at start (G1)
 
 The store, the services of what is loaded and the status are the runtime's and the same for both. Either

@@ -34,6 +34,7 @@ from swarm.agent.services import Services
 from swarm.agent.spending import Spending
 from swarm.agent.storable import storable_content
 from swarm.agent.turn import take_turn
+from swarm.agent.warming import warm
 from swarm.character import Character
 from swarm.components import Action, Evaluator, Handler, Message, Provider, Service
 from swarm.errors import PluginError
@@ -217,6 +218,8 @@ class AgentRuntime:
                 await self._load_plugins()
                 await self._services.start_all()
                 await self.loading.begin()
+                if self.loading.mode == "eager":
+                    await warm(self)
                 await self.adapter.set_status("active")
             except BaseException:
                 await self._undo()
