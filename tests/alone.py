@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import IO, Any
 
 import httpx
 
+from swarm.testing import eventually_sync
 from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +25,7 @@ PLUGIN = '''
 import asyncio
 from pathlib import Path
 from swarm import Plugin, Service
+from swarm.testing import eventually
 
 HERE = Path(__file__).parent
 plugin = Plugin("workshop", on_hook_error="fail_closed")
@@ -36,8 +37,7 @@ def note(word):
 
 
 async def until(name):
-    while not (HERE / name).exists():
-        await asyncio.sleep(0.005)
+    await eventually((HERE / name).exists, seconds=600)
 
 
 @plugin.service
@@ -145,12 +145,11 @@ class Run:
         self.until(lambda: word in self.trace, seconds, what=word)
 
     def until(self, condition: Any, seconds: float = 10.0, *, what: str = "it") -> Any:
-        end = time.monotonic() + seconds
-        while not (found := condition()):
+        def alive_and_so() -> Any:
             assert self.process.poll() is None, f"it ended: {self.log}"
-            assert time.monotonic() < end, f"{what} did not come true: {self.log}"
-            time.sleep(0.01)
-        return found
+            return condition()
+
+        return eventually_sync(alive_and_so, seconds=seconds, what=what)
 
     def status(self, path: str) -> int:
         """0 while nobody listens."""

@@ -138,9 +138,9 @@ class Sync:
             entry.what.id.lower(): entry.what for entry in entries if isinstance(entry.what, Outgoing)
         }
         dead = [
-            (messages[id], f"there is no agent {messages[id].to!r}")
+            (message, f"the swarm has nobody to give it to under {message.to!r}; the notice there says why")
             for id in committed.dead
-            if id in messages
+            if (message := messages.get(id.lower())) is not None
         ]
         for message, reason in dead:
             log.warning("message %s to %s is dead: %s", message.id, message.to, reason)

@@ -192,7 +192,7 @@ async def test_h10_an_address_that_is_gone_holds_nothing_up_and_both_sides_know(
     (notice,) = await world.claim("reader")
     assert notice.kind == "notice" and notice.content.data["recipient"] == "who-is-that"
     rows = await store._database.run(lambda c: c.execute("select address, reason from messages").fetchall())
-    assert [tuple(row) for row in rows] == [("who-is-that", "there is no agent 'who-is-that'")]
+    assert [row["address"] for row in rows] == ["who-is-that"] and "nobody to give it to" in rows[0]["reason"]
     assert "who-is-that is dead" in caplog.text
     await store.close()
 

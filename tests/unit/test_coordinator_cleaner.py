@@ -15,7 +15,7 @@ from swarm.errors import StoreDown
 from swarm.ledger import LeaseLost, Ledger
 from swarm.retention import Pruned, PrunePart, Retention
 from swarm.stores.memory.ledger import MemoryLedger
-from swarm.testing import eventually
+from swarm.testing import eventually, others_run
 from tests.coordinator_house import FAST, House, a_house, plan, tell
 
 YEAR = 365 * 86_400.0
@@ -102,7 +102,7 @@ async def test_it_rests_for_longer_than_it_works() -> None:
             self.began.append(time.monotonic())
             end = time.monotonic() + 0.02
             while time.monotonic() < end:
-                await asyncio.sleep(0)
+                await others_run()
             return await super().prune(part, retention, after=after, most=most)
 
         began: list[float] = []  # noqa: RUF012

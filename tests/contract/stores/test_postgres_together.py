@@ -8,6 +8,7 @@ import pytest
 
 from swarm.errors import StoreError, UnknownAgent
 from swarm.records import Committed, Turn
+from swarm.testing import others_run
 from tests.contract.store_fixtures import PostgresWorld, administrator, memory, message
 
 
@@ -100,7 +101,7 @@ async def test_one_that_is_cancelled_leaves_the_way_free_for_the_others(
     boss = postgres_world.store("boss")
     await boss.post([message("reader")])
     tasks = [asyncio.ensure_future(boss.post([message("reader", str(n))])) for n in range(6)]
-    await asyncio.sleep(0)
+    await others_run()
     tasks[ended].cancel()
     async with asyncio.timeout(10):
         done = await asyncio.gather(*tasks, return_exceptions=True)
