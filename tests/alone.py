@@ -36,7 +36,7 @@ def note(word):
         trace.write(word + "\\n")
 
 
-async def until(name):
+async def sign(name):
     await eventually((HERE / name).exists, seconds=600)
 
 
@@ -47,7 +47,7 @@ class Bench(Service):
     async def start(self):
         note("service started")
         if (HERE / "wait").exists():
-            await until("go")
+            await sign("go")
 
     async def stop(self):
         note("service stopped")
@@ -71,7 +71,7 @@ async def echo(message):
 async def slow(message):
     """Takes until it may go on."""
     note("slow began")
-    await until("go")
+    await sign("go")
     note("slow ended")
     return "slow is done"
 

@@ -6,11 +6,13 @@ A sleep that stands for synchronisation is either too short, and the test fails 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+_SPELLINGS = re.compile(r"^(?:async )?def (until|eventually|wait_for|wait_until|poll)\b", re.MULTILINE)
 HANGS = 60.0
 """A sleep of so many seconds is no wait: it stands for a process that hangs, and something else ends it."""
 
@@ -45,32 +47,23 @@ def _hangs(call: ast.Call) -> bool:
     )
 
 
-def test_no_test_sleeps_without_a_reason() -> None:
-    found = {
-        f"{file.relative_to(ROOT)}:{line}"
-        for file in sorted((ROOT / "tests").rglob("*.py"))
-        if file.name not in REASONS
-        for line in sleeps(file.read_text("utf-8"))
-    }
-    assert not found, "wait with swarm.testing.eventually, or yield with others_run: " + ", ".join(
-        sorted(found)
+def test_tests_sleep_for_a_reason_that_stands_here_and_spell_waiting_in_one_way() -> None:
+    asleep: set[str] = set()
+    reasons = set(REASONS)
+    spelled = []
+    for file in sorted((ROOT / "tests").rglob("*.py")):
+        source = file.read_text("utf-8")
+        if "sleep(" in source and (lines := sleeps(source)):
+            asleep |= (
+                set() if file.name in REASONS else {f"{file.relative_to(ROOT)}:{line}" for line in lines}
+            )
+            reasons.discard(file.name)
+        spelled += [f"{file.relative_to(ROOT)}: {found}" for found in _SPELLINGS.findall(source)]
+    assert not asleep, "wait with swarm.testing.eventually, or yield with others_run: " + ", ".join(
+        sorted(asleep)
     )
-
-
-def test_every_reason_is_needed() -> None:
-    files = {file.name: file for file in (ROOT / "tests").rglob("*.py")}
-    assert [name for name in REASONS if name not in files or not sleeps(files[name].read_text("utf-8"))] == []
-
-
-def test_nobody_spells_waiting_anew() -> None:
-    spelled = [
-        f"{file.relative_to(ROOT)}:{node.lineno}"
-        for file in sorted((ROOT / "tests").rglob("*.py"))
-        for node in ast.parse(file.read_text("utf-8")).body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name in ("until", "eventually", "wait_for", "wait_until", "poll")
-    ]
-    assert spelled == []
+    assert not reasons, f"nothing sleeps any more in {', '.join(sorted(reasons))}; take the reason away"
+    assert not spelled, f"there is swarm.testing.eventually: {', '.join(spelled)}"
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,9 @@ async def test_h10_an_entry_that_the_swarm_can_never_take_goes_aside_and_the_oth
     store = edge_store(tmp_path)
     await store.post([message("boss", "1"), message("boss", "2"), message("boss", "3")])
     await store._database.run(
-        lambda c: c.execute("update outbox set entry = json_set(entry, '$.hops', 99) where seq = 2").rowcount,
+        lambda c: (
+            c.execute("update outbox set entry = json_set(entry, '$.kind', 'task') where seq = 2").rowcount
+        ),
         write=True,
     )
     assert await sync_over(store, world.agent_url("reader"), lambda _: None).sync() == 3
