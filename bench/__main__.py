@@ -1,6 +1,6 @@
 """`make bench`: measure, print the table, keep the figures in `bench/results`.
 
-python -m bench                 all of them, P1 to P8, some ten minutes
+python -m bench                 all of them, P1 to P9, some ten minutes
 python -m bench --only P2       one, by its goal or its name; may be given more than once
 """
 
@@ -21,7 +21,7 @@ from bench.report import Result, Row, describe_machine, save, text_table
 
 GOALS = {
     "ask": "P1", "tell": "P2", "announce": "P3", "agents": "P4", "turn": "P5", "growth": "P6", "backlog": "P7",
-    "endurance": "P5-endurance", "start": "P8",
+    "endurance": "P5-endurance", "start": "P8", "rebuild": "P9",
 }  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 

@@ -136,6 +136,13 @@ class House:
         )
         self.pids["coordinator"] = self._coordinator.pid
 
+    def replace_coordinator(self) -> None:
+        """SIGKILL, and another one from the start."""
+        assert self._coordinator is not None
+        self._coordinator.kill()
+        self._coordinator.wait()
+        self._start_coordinator()
+
     async def _until_led(self, bus: Bus) -> None:
         give_up = time.monotonic() + 20
         while True:

@@ -278,6 +278,9 @@ class Router:
             self.told(ended)
 
     async def _recover_some(self) -> None:
+        if len(self._recover) > 1:
+            # A new term asks for all agents, of which few have anything out; nobody but this loop sends anything out.
+            self._recover &= set(await self._ledger.dispatched())
         while self._recover:
             agent = next(iter(self._recover))
             names = self._presence.of(agent)

@@ -220,6 +220,10 @@ class Swarm(FamilyCalls):
             return await self._call("task_show", id=id)
         return await self._call("task_wait", QUERY_SECONDS + wait, id=id, timeout=wait)
 
+    async def ping(self) -> dict[str, Any]:
+        """Which coordinator is active: ``{"coordinator", "epoch", "agents", "instances", "nodes"}``."""
+        return await self._call("ping")
+
     async def stats(self) -> dict[str, Any]:
         return await self._call("stats")
 

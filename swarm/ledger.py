@@ -126,6 +126,9 @@ class Ledger(Protocol):
         """Dispatched deliveries go back to accepted. With `crashed`, a crash is counted on each, and one
         with 3 crashes dies (reason ``crashed its recipient 3 times``), its task failing with it."""
 
+    async def dispatched(self) -> dict[str, int]:
+        """How many deliveries are out, for each agent that has any: what somebody may have in hand."""
+
     async def release_all_but(self, agent: str, in_flight: Sequence[int]) -> int:
         """All of an agent's dispatched deliveries go back to accepted, but those it says it has in hand."""
 

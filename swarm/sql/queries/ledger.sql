@@ -41,6 +41,11 @@ join agents a on a.id = w.recipient;
 -- name: release
 select * from release_deliveries($1, $2, $3);
 
+-- name: dispatched
+select a.name, d.out
+from (select recipient, count(*) as out from deliveries where state = 'dispatched' group by recipient) d
+join agents a on a.id = d.recipient;
+
 -- name: release_all_but
 select release_all_but($1, a.id, $3) from agents a where a.name = $2 and not a.reserved;
 

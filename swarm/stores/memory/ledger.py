@@ -269,6 +269,13 @@ class MemoryLedger(HierarchyPart):
         row.state = "accepted"
         return False
 
+    async def dispatched(self) -> dict[str, int]:
+        database = self._reading()
+        counts = {
+            id: sum(d.state == "dispatched" for d in rows.values()) for id, rows in database.open.items()
+        }
+        return {database.name(id): count for id, count in counts.items() if count}
+
     async def release_all_but(self, agent: str, in_flight: Sequence[int]) -> int:
         database = self._writing()
         kept = set(in_flight)

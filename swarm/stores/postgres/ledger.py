@@ -189,6 +189,9 @@ class PostgresLedger(HierarchyPart):
         rows = await self._write("release", list(deliveries), crashed, id="a release")
         return [to_ended(row) for row in rows]
 
+    async def dispatched(self) -> dict[str, int]:
+        return {row["name"]: row["out"] for row in await self._connections.read(_SQL["dispatched"])}
+
     async def release_all_but(self, agent: str, in_flight: Sequence[int]) -> int:
         rows = await self._write("release_all_but", agent, list(in_flight), id="a release")
         if not rows:

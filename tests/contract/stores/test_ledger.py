@@ -83,7 +83,9 @@ async def test_an_instance_that_comes_back_keeps_what_it_has_in_hand(world: Worl
     await world.store("boss").post([message("writer")])
     got = await world.claim("reader", 3)
     await world.claim("writer")
+    assert await world.ledger.dispatched() == {"reader": 3, "writer": 1}
     assert await world.ledger.release_all_but("reader", [got[1].delivery]) == 2
+    assert await world.ledger.dispatched() == {"reader": 1, "writer": 1}
     assert await world.claim_texts("reader") == ["0", "2", "3"]
     assert await world.ledger.waiting() == {}
     with pytest.raises(UnknownAgent):
