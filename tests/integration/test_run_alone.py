@@ -14,11 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from swarm.ids import string_to_uuid
+from deploy.alone.store import store_of
+from swarm.character import Character
+from swarm.errors import StoreError
+from swarm.ids import new_id, string_to_uuid
 from swarm.stores.sqlite import private_store
 from tests.alone import JSON, STREAM, Run, environment, running, workshop
 from tests.contract.store_fixtures import postgres_server, postgres_url
@@ -305,7 +309,9 @@ async def test_h7_without_a_database_it_remembers_in_agent_db_where_it_was_start
     for text in ("echo: first", "echo: second"):
         with running(tmp_path, place) as run:
             run.ready()
-            assert (await asyncio.to_thread(run.say, text)).status_code == 200
+            for _ in range(2):  # the same id again leaves nothing behind twice
+                said = await asyncio.to_thread(run.say, text, id=text.replace(": ", "-"))
+                assert said.json()["text"] == text
             run.signal()
             assert await asyncio.to_thread(run.end) == 0
     store = private_store(tmp_path / "agent.db", "smith", string_to_uuid("Smith"))
@@ -376,6 +382,19 @@ async def test_g10_a_database_that_is_away_makes_it_unready_and_not_dead_and_los
             assert await asyncio.to_thread(run.status, "/ready") == 200
             run.signal()
             assert await asyncio.to_thread(run.end) == 0
+
+
+async def test_h1_a_database_that_does_not_let_its_user_migrate_says_what_it_must_be_able_to(
+    postgres_url: str,
+) -> None:
+    admin = await asyncpg.connect(postgres_url)
+    poor = f"poor_{new_id()[-8:]}"
+    await admin.execute(f"create role {poor} login password 'hidden'")
+    await admin.close()
+    url = str(httpx.URL(postgres_url).copy_with(username=poor, password="hidden"))
+    with pytest.raises(StoreError, match="must be able to create a schema and roles") as caught:
+        await store_of(url, "alone_ada", "ada", Character(name="Ada", bio="x"))
+    assert "hidden" not in str(caught.value)
 
 
 # ── what a user can do wrong ──────────────────────────────────────────────────────────────────────
