@@ -21,6 +21,7 @@ from bus.errors import Disconnected, Refused
 from coordinator.settings import SETTINGS_VARIABLE, CoordinatorSettings, load_settings
 from swarm.errors import ConfigError, StoreDown, StoreError
 from swarm.ledger import Ledger
+from swarm.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from coordinator.families import CoordinatorFamilies
@@ -64,9 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"coordinator: {error}", file=sys.stderr)
         return BAD_SETTINGS
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    configure_logging(settings.log_level, "coordinator", settings.log_format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(settings, signals))
 

@@ -12,6 +12,7 @@ from msgspec import Meta
 from swarm.errors import ConfigError
 from swarm.protocol import BEAT_SECONDS
 from swarm.retention import Retention
+from swarm.telemetry import LogFormat
 
 SETTINGS_VARIABLE: Final = "SWARM_COORDINATOR_SETTINGS"
 """The environment variable that names the settings file when the command line does not."""
@@ -34,6 +35,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     credentials_file: str = ""
     holder: str = ""
     log_level: str = "INFO"
+    log_format: LogFormat = "text"
     pages: str = ""
     """HOST:PORT of `/health`, `/ready` and `/metrics`; empty: none."""
 

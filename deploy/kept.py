@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploy.embedded.server import EmbeddedServer, ServerFailed
+from deploy.last_line import last_line
 from deploy.processes import ProcessId, kill_group, spawn
 from deploy.restarts import RestartBudget
-from deploy.slot import NO_RESTART, last_line
+from deploy.slot import NO_RESTART
 from swarm.errors import SwarmError
 
 log = logging.getLogger(__name__)

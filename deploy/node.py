@@ -37,6 +37,7 @@ from swarm.agent.spec import AgentSpec
 from swarm.errors import ConfigError, SwarmError, exit_code
 from swarm.project import Project
 from swarm.protocol import BEAT_SECONDS, Assignment, NodeBeat, NodeInstance, Placement, RollCall
+from swarm.telemetry import LogFormat, configure_logging
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     store_url: str
     credentials_file: str
     log_level: str = "INFO"
+    log_format: LogFormat = "text"
     rooms_at_once: int = 16
     capacity: int = 64
     drain_seconds: float = 25.0
@@ -298,6 +300,7 @@ class Node:
             node=settings.node,
             version=placement.version,
             log_level=settings.log_level,
+            log_format=settings.log_format,
             rooms_at_once=settings.rooms_at_once,
             capacity=settings.capacity,
             drain_seconds=max(1.0, settings.drain_seconds - 2.0),
@@ -384,7 +387,7 @@ async def serve(settings: NodeSettings) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    configure_logging("INFO", "node")
     try:
         return asyncio.run(serve(_settings(arguments)))
     except BaseException as error:
@@ -402,7 +405,7 @@ def _settings(arguments: list[str]) -> NodeSettings:
         settings = msgspec.json.decode(Path(arguments[0]).read_bytes(), type=NodeSettings)
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigError(f"The node's settings at {arguments[0]} cannot be read: {error}.") from error
-    logging.getLogger().setLevel(settings.log_level)
+    configure_logging(settings.log_level, settings.node, settings.log_format)
     return settings
 
 

@@ -152,6 +152,7 @@ def _write_settings(
         "swarm": config.swarm.name,
         "bus_url": bus_url,
         "log_level": config.swarm.log_level,
+        "log_format": config.swarm.log_format,
         "pages": pages,
     }
     if coordinator is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bus.errors import BusError
-from deploy.slot import last_line
+from deploy.last_line import last_line
 from swarm.client import Swarm
 from swarm.errors import SwarmError
 from swarm.project import Project

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 import signal
 import string
@@ -20,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
+from deploy.last_line import last_line
 from deploy.restarts import RestartBudget
 from deploy.zygote import Exited, ZygoteFailed
 from swarm.protocol import NodeInstance, Placement
@@ -34,7 +34,6 @@ HURRY_SECONDS: Final = 5.0
 DUMP_SECONDS: Final = 1.0
 """What an instance that has missed its beats gets to write its stacks to its log."""
 Status = Literal["starting", "running", "draining", "backoff", "quarantined", "stopped"]
-_STAMP: Final = re.compile(r"^\d{4}-\d\d-\d\d[T ]\S+ [A-Z]+ (?:[\w-]+/[\w-]+ )?")
 _RANDOM: Final = string.ascii_lowercase + string.digits
 
 
@@ -246,18 +245,6 @@ class Slot:
     @property
     def _label(self) -> str:
         return f"{self._placement.agent}/{self.instance}"
-
-
-def last_line(path: Path, most: int = 4000) -> str:
-    """The last line of a log that says something, without its time or a traceback's frame; empty when there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - most))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    said = (_STAMP.sub("", line).strip(" |+-")[:500] for line in reversed(lines))
-    return next((line for line in said if line), "")
 
 
 def _name(slot: int) -> str:

@@ -32,7 +32,7 @@ from deploy.provision import Plan, load_plan, provision
 from deploy.readiness import stopped_of, wait_ready
 from swarm.errors import SwarmError
 from swarm.project import Process, Project, RunState
-from swarm.telemetry import telemetry_settings
+from swarm.telemetry import configure_logging, telemetry_settings
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +174,7 @@ class Supervisor:
             "bus_url": self._bus_url,
             "store_url": self._store_url,
             "log_level": config.swarm.log_level,
+            "log_format": config.swarm.log_format,
         }
         coordinator = common | {
             "credentials_file": str(self._secret_file("coordinator.creds")),
@@ -341,11 +342,12 @@ def first_cause(error: BaseException) -> BaseException:
 
 def main(arguments: list[str]) -> int:
     """The detached supervisor: everything it has to say goes to its log."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    configure_logging("INFO", "supervisor")
 
     async def serve() -> int:
         project = Project.find(arguments[0])
         plan = await load_plan(project)
+        configure_logging("INFO", "supervisor", plan.config.swarm.log_format)
         return await Supervisor(project, plan, _say_ready).run()
 
     try:

@@ -47,6 +47,7 @@ class SwarmSection(_Section):
 
     name: Slug
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
     coordinators: Annotated[int, Field(ge=1, le=5)] = 1
     on_failure: Literal["continue", "rollback"] = "continue"
 

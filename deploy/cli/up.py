@@ -16,11 +16,11 @@ from typing import Any
 
 from deploy.cli.frame import add_common
 from deploy.cli.output import put_json
+from deploy.last_line import last_line
 from deploy.logview import LogView, follow
 from deploy.processes import ProcessId, open_log
 from deploy.provision import Plan, load_plan, provision
 from deploy.readiness import stopped_of, wait_ready
-from deploy.slot import last_line
 from deploy.supervisor import ALREADY_RUNS, AlreadyRuns, Supervisor, is_locked
 from swarm.errors import SwarmError, UsageError
 from swarm.project import Project, RunState

@@ -28,6 +28,7 @@ from swarm.agent.spec import AgentSpec
 from swarm.character import load_character
 from swarm.errors import CharacterError, ConfigError, PluginError, StoreDown, SwarmError
 from swarm.plugin import Plugin
+from swarm.redaction import Redaction
 from swarm.store import Store
 from swarm.telemetry import configure_logging, telemetry_settings
 
@@ -38,7 +39,9 @@ def run(packed: bytes) -> int:
     """The entry point of a forked child: an `AgentSpec` in MessagePack in, an exit code out."""
     spec = msgspec.msgpack.decode(packed, type=AgentSpec)
     os.chdir(spec.project or ".")  # relative paths mean the same attached and detached
-    configure_logging(spec.log_level, f"{spec.agent}/{spec.instance}")
+    redaction = configure_logging(spec.log_level, f"{spec.agent}/{spec.instance}", spec.log_format)
+    redaction.hide((spec.bus_seed, spec.bus_jwt, spec.store_url))
+    redaction.hide_settings(spec.settings)
     # SIGABRT from the node, when the loop is blocked: all stacks to the log, and the end. A core would hold secrets.
     faulthandler.enable(sys.stderr)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -49,14 +52,14 @@ def run(packed: bytes) -> int:
     except ImportError:
         factory = None
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_live(spec))
+        return runner.run(_live(spec, redaction))
 
 
-async def _live(spec: AgentSpec) -> int:
+async def _live(spec: AgentSpec, redaction: Redaction) -> int:
     stop = Stop()
     stop.listen()
     try:
-        return await _serve(spec, stop)
+        return await _serve(spec, stop, redaction)
     except Exception as error:
         errors = _leaves(error)
         for one in errors:
@@ -74,7 +77,7 @@ def _exit_code(error: BaseException) -> int:
     return 1
 
 
-async def _serve(spec: AgentSpec, stop: Stop) -> int:
+async def _serve(spec: AgentSpec, stop: Stop, redaction: Redaction) -> int:
     store = _store(spec)
     plugins: tuple[Plugin, ...] = ()
     if spec.heritage and store is not None:
@@ -84,6 +87,7 @@ async def _serve(spec: AgentSpec, stop: Stop) -> int:
     else:
         source, folder = _where(spec)
         character = await load_character(source)
+    redaction.hide(character.secrets.values())
     bus = await connect(spec.bus_url, Credentials(name=spec.agent, jwt=spec.bus_jwt, seed=spec.bus_seed))
     runtime = AgentRuntime(
         character,

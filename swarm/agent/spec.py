@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from swarm.protocol import Ancestor
+from swarm.telemetry import LogFormat
 
 
 class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +34,7 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     version: str = ""
     log_level: str = "INFO"
+    log_format: LogFormat = "text"
     rooms_at_once: int = 16
     capacity: int = 64
     drain_seconds: float = 25.0

@@ -8,67 +8,10 @@ carried one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-REDACTED: Final = "[redacted]"
-
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_SECRET_WORDS = frozenset(
-    [
-        "secret",
-        "secrets",
-        "password",
-        "passwd",
-        "passphrase",
-        "pwd",
-        "token",
-        "mnemonic",
-        "credential",
-        "credentials",
-        "apikey",
-        "apikeys",
-        "privatekey",
-        "jwt",
-        "cookie",
-        "cookies",
-    ]
-)
-_KEY_OF = frozenset(
-    [
-        "api",
-        "private",
-        "secret",
-        "access",
-        "signing",
-        "encryption",
-        "auth",
-        "bot",
-        "app",
-        "client",
-        "service",
-        "master",
-    ]
-)
-
-_LIVE_KEY = re.compile(
-    r"""(?x)
-      \b(?: sk-[A-Za-z0-9_-]{16,}                      # OpenAI, Anthropic, OpenRouter
-          | (?:sk|rk|pk)_live_[A-Za-z0-9]{16,}         # Stripe
-          | gh[pousr]_[A-Za-z0-9]{30,} | github_pat_[A-Za-z0-9_]{30,}
-          | glpat-[A-Za-z0-9_-]{20,} | hf_[A-Za-z0-9]{30,} | gsk_[A-Za-z0-9]{30,}
-          | xox[abeprs]-[A-Za-z0-9-]{10,}              # Slack
-          | (?:AKIA|ASIA)[A-Z0-9]{16}\b                # AWS
-          | AIza[A-Za-z0-9_-]{35}                      # Google
-          | \d{8,10}:AA[A-Za-z0-9_-]{33}               # Telegram
-          | [MNO][A-Za-z\d_-]{23,27}\.[\w-]{6}\.[\w-]{27,40}  # Discord
-          | eyJ[A-Za-z0-9_-]{10,400}\.eyJ[A-Za-z0-9_-]{10,8000}\.[A-Za-z0-9_-]{10,}  # JWT; bounded: no blow-up
-        )
-      | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----[\s\S]*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
-      | (?<=://)[^\s/:@]*:[^\s/@]+(?=@)                # the password in a URL
-    """
-)
+from swarm.redaction import REDACTED, looks_live, names_a_secret, without_live_keys
 
 _PROSE: Final = frozenset(
     [
@@ -109,19 +52,6 @@ class GuardedSettings(dict[str, Any]):
         return repr(_open(self))
 
     __str__ = __repr__
-
-
-def names_a_secret(key: str) -> bool:
-    """Whether the words of a key (`apiKey`, `API_KEY`, `api-key`) say that its value is a secret."""
-    words = [word.lower() for word in _WORD.findall(key)]
-    if not words:
-        return False
-    return words[-1] in _SECRET_WORDS or (words[-1] in {"key", "keys"} and bool(_KEY_OF & set(words[:-1])))
-
-
-def looks_live(text: str) -> bool:
-    """Whether a text contains what only a real credential looks like."""
-    return _LIVE_KEY.search(text) is not None
 
 
 def is_secret(key: str, value: Any) -> bool:
@@ -185,7 +115,7 @@ def _open(value: Any) -> Any:
 def _prose(value: Any) -> Any:
     match value:
         case str():
-            return _LIVE_KEY.sub(REDACTED, value)
+            return without_live_keys(value)
         case dict():
             return {key: _prose(item) for key, item in value.items()}
         case list():
