@@ -19,7 +19,8 @@ from swarm.records import Content, Outgoing
 
 BACK: Final = "taker-0"
 WAITING: Final = 10_000
-BATCH: Final = 50
+BATCH: Final = 1
+"""As P2 does it: each tell is a transaction of its own, and the tellers take turns."""
 ROUNDS: Final = 3
 SECONDS: Final = 3.0
 BACK_SECONDS: Final = 300.0

@@ -50,6 +50,9 @@ class TaskRow(msgspec.Struct, frozen=True):
     max_attempts: int
     deadline: int | None
     result: bool
+    failures: int
+    inputs: int
+    parent_task: str | None
 
 
 class Tables(msgspec.Struct, frozen=True):
@@ -123,6 +126,9 @@ class MemoryGround:
                     row.max_attempts,
                     row.deadline,
                     row.result is not None,
+                    row.failures,
+                    len(row.inputs),
+                    row.parent_task,
                 )
                 for _, row in sorted(database.tasks.items())
             ),
@@ -151,7 +157,8 @@ select jsonb_build_array(
      from deliveries d join agents s on s.id = d.sender left join agents r on r.id = d.recipient),
     (select coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'parent', p.name, 'child', c.name, 'state', t.state,
          'attempts', t.attempts, 'max_attempts', t.max_attempts, 'deadline', t.deadline,
-         'result', t.result is not null) order by t.id::text), '[]')
+         'result', t.result is not null, 'failures', t.failures, 'inputs', jsonb_array_length(t.inputs),
+         'parent_task', t.parent_task) order by t.id::text), '[]')
      from tasks t join agents p on p.id = t.parent join agents c on c.id = t.child),
     (select coalesce(jsonb_agg((content -> 'data' ->> 'delivery')::bigint
          order by (content -> 'data' ->> 'delivery')::bigint), '[]') from memories),

@@ -10,16 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from swarm.records import TERMINAL_TASK_STATES
+from swarm.records import TASK_TRANSITIONS, TERMINAL_TASK_STATES
 from swarm.stores.memory.database import derived
 from tests.contract.ledger_ground import DeliveryRow, Tables
 
 RESERVED = ("operator", "coordinator")
-NEXT_STATES = {
-    "submitted": {"working", "completed", "failed", "canceled", "rejected", "input-required"},
-    "working": {"submitted", "completed", "failed", "canceled", "rejected", "input-required"},
-    "input-required": {"submitted", "working", "completed", "failed", "canceled", "rejected"},
-}
 CRASHES = 3
 
 
@@ -103,17 +98,26 @@ def i6_the_account_is_whole(done: History, now: Tables) -> Iterator[str]:
 def i6_whoever_is_concerned_is_told(done: History, now: Tables) -> Iterator[str]:
     """Each tell that ended badly has its notice, each task that ended its result, and there are no others."""
     told = {row.message for row in now.deliveries if row.kind in ("notice", "result")}
-    due = {
-        derived(f"notice:{row.seq}")
-        for row in now.deliveries
-        if row.state in ("expired", "dead")
-        and row.kind in ("tell", "announce")
-        and row.sender not in RESERVED
-    } | {
-        derived(f"result:{task.id}")
-        for task in now.tasks
-        if task.state in TERMINAL_TASK_STATES and task.parent not in RESERVED
-    }
+    due = (
+        {
+            derived(f"notice:{row.seq}")
+            for row in now.deliveries
+            if row.state in ("expired", "dead")
+            and row.kind in ("tell", "announce")
+            and row.sender not in RESERVED
+        }
+        | {
+            derived(f"result:{task.id}")
+            for task in now.tasks
+            if task.state in TERMINAL_TASK_STATES and task.parent not in RESERVED
+        }
+        | {
+            derived(f"question:{task.id}:{number}")
+            for task in now.tasks
+            for number in range(task.inputs)
+            if task.parent not in RESERVED
+        }
+    )
     if now.pruned:  # of the two, either may be forgotten first; but not what an unread notice is about
         due &= told
         told = {row.message for row in now.deliveries if row.kind in ("notice", "result") and row.open} | due
@@ -123,24 +127,32 @@ def i6_whoever_is_concerned_is_told(done: History, now: Tables) -> Iterator[str]
 
 def i7_tasks_obey(before: Tables, now: Tables) -> Iterator[str]:
     was = {task.id: task for task in before.tasks}
-    bodies = {row.message: row for row in now.deliveries if row.kind == "task"}
+    bodies: dict[str, list[DeliveryRow]] = {}
+    for row in now.deliveries:
+        if row.kind == "task":
+            bodies.setdefault(row.room, []).append(row)
     for task in now.tasks:
         old = was.get(task.id)
         if old is not None:
             if old.state in TERMINAL_TASK_STATES and task != old:
                 yield f"I7: {old} had ended and became {task}"
-            elif old.state != task.state and task.state not in NEXT_STATES.get(old.state, ()):
+            elif old.state != task.state and task.state not in TASK_TRANSITIONS[old.state]:
                 yield f"I7: {old.state} became {task.state}"
             if task.attempts < old.attempts:
                 yield f"I7: the attempts of {task} went back from {old.attempts}"
         if task.result != (task.state == "completed"):
             yield f"I7: {task} has a result if and only if it is completed"
-        body = bodies.get(task.id)
-        if body is not None:
+        if task.failures > task.max_attempts:
+            yield f"I7: {task} went again too often"
+        for body in bodies.get(f"task:{task.id}", ()):
             if body.crashes > min(CRASHES, task.max_attempts):
                 yield f"I7: {task} crashed {body.crashes} times"
-            if not body.open and task.state not in TERMINAL_TASK_STATES and body.state != "handled":
+            if body.state in ("expired", "dead") and task.state not in TERMINAL_TASK_STATES:
                 yield f"I7: the message of {task} is {body.state} and the task is not"
+            if body.open and task.state in TERMINAL_TASK_STATES:
+                yield f"I7: {task} has ended and its message waits: {body}"
+        if sum(body.open for body in bodies.get(f"task:{task.id}", ())) > 1:
+            yield f"I7: {task} is to be done by two at once"
 
 
 def i8_epochs_go_up(done: History, now: Tables) -> Iterator[str]:

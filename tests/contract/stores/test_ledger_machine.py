@@ -36,7 +36,7 @@ def profile(examples: int, steps: int) -> settings:
 def test_the_ledger_in_memory_keeps_its_invariants() -> None:
     with asyncio.Runner() as runner:
         ground = MemoryGround(runner)
-        run_state_machine_as_test(lambda: LedgerMachine(ground), settings=profile(100, 50))  # type: ignore[arg-type]
+        run_state_machine_as_test(lambda: LedgerMachine(ground), settings=profile(60, 40))  # type: ignore[arg-type]
 
 
 @pytest.mark.timeout(3600 if LONG else 120)
@@ -44,6 +44,6 @@ def test_the_ledger_on_postgres_keeps_its_invariants(postgres_url: str) -> None:
     with asyncio.Runner() as runner:
         ground = PostgresGround(runner, postgres_url)
         try:
-            run_state_machine_as_test(lambda: LedgerMachine(ground), settings=profile(20, 30))  # type: ignore[arg-type]
+            run_state_machine_as_test(lambda: LedgerMachine(ground), settings=profile(12, 30))  # type: ignore[arg-type]
         finally:
             ground.close()
