@@ -134,9 +134,13 @@ def _of_nodes() -> Iterator[Place]:
         said = (Said(body.__name__, "control", body),)
         answers = (Said("Value", "reply", ANYTHING), ANSWER[2]) if verb == "login" else ()
         yield Place(f"node_{verb}", SUBJECTS.node_up("{node}", verb), "send", summary, said, answers)
-    assigned = (Said("Assignment", "control", protocol.Assignment),)
+    told = (
+        Said("Assignment", "control", protocol.Assignment),
+        Said("Unresponsive", "control", protocol.Unresponsive),
+        Said("RollCall", "control", protocol.RollCall),
+    )
     address = SUBJECTS.node_down("{node}")
-    yield Place("node_down", address, "receive", "All that a node should run.", assigned)
+    yield Place("node_down", address, "receive", "What a node should run, and whom it should end.", told)
 
 
 def operators_verbs() -> dict[str, type[msgspec.Struct]]:

@@ -70,6 +70,7 @@ def test_it_has_the_shape_that_asyncapi_3_asks_for(page: dict[str, Any]) -> None
 
 
 def test_every_verb_and_every_struct_of_the_protocol_is_in_it(page: dict[str, Any]) -> None:
+    """A new struct of swarm/protocol.py must be given a place in deploy/asyncapi.py."""
     addresses = {channel["address"] for channel in page["channels"].values()}
     # `control` is not spoken by anybody now.
     assert addresses >= {SUBJECTS.up("{agent}", verb) for verb in get_args(UpVerb) if verb != "control"}
@@ -80,7 +81,8 @@ def test_every_verb_and_every_struct_of_the_protocol_is_in_it(page: dict[str, An
         for kind in vars(protocol).values()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_config__.tag
     }
-    assert tagged <= set(page["components"]["schemas"])
+    missing = tagged - set(page["components"]["schemas"])
+    assert not missing, f"say in deploy/asyncapi.py where {missing} is said, then run `make asyncapi`"
 
 
 BODIES: dict[str, msgspec.Struct] = {
