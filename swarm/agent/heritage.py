@@ -41,6 +41,7 @@ async def read_heritage(spec: AgentSpec, store: Store) -> Heritage:
     plugins: dict[str, Plugin] = {}
     document: dict[str, Any] = {}
     for member in (*spec.heritage, own):
+        _require_source(project, member)
         document = await _document(store, member)
         handed = {} if member is spec.heritage[0] else _named(secrets, member)
         secrets = {**handed, **await _secrets(project, member, needed=member is own or bool(spec.secrets))}
@@ -93,6 +94,18 @@ async def _document(store: Store, member: Ancestor) -> dict[str, Any]:
     if document is None:
         raise CharacterError(f"The store has no character of {member.agent}; spawn it again.")
     return document
+
+
+def _require_source(project: Path, member: Ancestor) -> None:
+    source = member.source
+    if (
+        source
+        and source.partition(":")[0] not in ("http", "https", "env")
+        and not (project / source).exists()
+    ):
+        raise CharacterError(
+            f"{member.agent} was made of {source}, which is not there any more; put it back, or remove the agent."
+        )
 
 
 def _named(secrets: Mapping[str, Any], member: Ancestor) -> dict[str, Any]:

@@ -142,6 +142,10 @@ def test_f7_to_f16_a_family_is_made_restarted_and_orphaned(here: ProjectFolder) 
         True,
         True,
     )
+    assert here.run("permit", "clerk", "create_children").returncode == 5  # that stands in the file
+    assert here.run("permit", "helper", "creat_children").returncode == 2
+    permitted = here.json("permit", "helper", "access-parent-memory=false")
+    assert permitted["permissions"]["access_parent_memory"] is False
     other = {"name": "Helper", "bio": "Somebody else."}
     (here.folder / "other.json").write_text(json.dumps(other))
     assert here.run("spawn", "--parent", "boss", "other.json").returncode == 5  # A11

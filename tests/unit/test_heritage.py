@@ -157,6 +157,14 @@ def test_f9_a_child_shares_the_files_settings_but_no_secret_that_was_not_named(t
     assert settings.handed_down("gone", ()) == {"MODEL_API_KEY": "of all"}
 
 
+async def test_a_folder_that_is_gone_is_said_and_not_taken_for_an_empty_one(
+    tmp_path: Path, store: MemoryStore
+) -> None:
+    (tmp_path / "agents/boss").rename(tmp_path / "agents/moved")
+    with pytest.raises(CharacterError, match="boss was made of agents/boss, which is not there any more"):
+        await read_heritage(spec(tmp_path, (), ()), store)
+
+
 # ── asking for a child ────────────────────────────────────────────────────────────────────────────
 
 
