@@ -5,6 +5,7 @@
     agent       the agent behind its mailbox, on a bus in memory
     question    what a body asks
     reply       what is answered, with which status
+    streaming   an answer as server-sent events
     door        the addresses
     server      the HTTP server
     life        from the start to the exit code
