@@ -69,6 +69,7 @@ async def _plan(project: Project, config: SwarmConfig, name: str, agent: AgentSe
         balance=agent.balance,
         limits=config.limits_of(name),
         orphans=agent.orphans,
+        bounds=config.bounds_of(name),
     )
 
 
@@ -101,7 +102,8 @@ async def provision(project: Project, plan: Plan, store_url: str) -> list[str]:
         await ledger.init()
         before = {record.name: record for record in await ledger.agents()}
         passwords = {agent.name: project.agent_password(swarm, agent.name) for agent in plan.agents}
-        await ledger.provision(plan.agents, passwords, plan.config.limits.of_the_hierarchy())
+        limits = plan.config.limits.of_the_hierarchy()
+        await ledger.provision(plan.agents, passwords, limits, plan.config.groups)
     finally:
         await ledger.close()
     return differences(before, plan.agents)

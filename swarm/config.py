@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bus.permissions import role_of_name
+from swarm.bounds import MailBounds
 from swarm.errors import ConfigError, near
 from swarm.limits import AgentLimits
 from swarm.records import (
@@ -65,18 +66,24 @@ class StoreSection(_Section):
 
 
 class AgentLimitsSection(_Section):
-    """What one agent may send, so that loops and storms end; 0 is no bound. Absent: as in [limits].
-    docs/guide/limits.md explains them."""
+    """What one agent may send, so that loops and storms end (0 is no bound; docs/guide/limits.md explains them),
+    and the bounds of its mail: what may wait for it (messages, megabytes of content, days of the oldest), how often
+    it may announce within a minute, and how many kilobytes at once. Absent: as in [limits]."""
 
     conversation_messages: Annotated[int | None, Field(ge=0, le=1_000_000_000)] = None
     pair_per_minute: Annotated[int | None, Field(ge=0, le=1_000_000_000)] = None
     tells_per_minute: Annotated[int | None, Field(ge=0, le=1_000_000_000)] = None
+    inbox_messages: Annotated[int | None, Field(ge=1, le=10_000_000)] = None
+    inbox_mb: Annotated[float | None, Field(gt=0, le=1_000_000)] = None
+    inbox_days: Annotated[float | None, Field(gt=0, le=3650)] = None
+    announce_per_minute: Annotated[int | None, Field(ge=0, le=100_000)] = None
+    announce_kb: Annotated[float | None, Field(ge=0, le=1024)] = None
 
 
 class LimitsSection(AgentLimitsSection):
     """How far the hierarchy grows: generations below a root, children of one parent. What one instance takes on:
     turns at once (a room has one), deliveries in hand, and the seconds it has to drain before it is made to hurry.
-    And what each agent may send, unless it has limits of its own."""
+    And what each agent may send and keep, unless it has limits of its own."""
 
     depth: Annotated[int, Field(ge=0, le=100)] = DEFAULT_LIMITS.depth
     children: Annotated[int, Field(ge=0, le=100_000)] = DEFAULT_LIMITS.children
@@ -108,11 +115,13 @@ class RetentionSection(_Section):
 
 
 class PermissionsSection(_Section):
-    """Absent rights: a child may not have children, controls nobody, and reads its parent's memory."""
+    """Absent rights: a child may not have children, controls nobody, reads its parent's memory and announces,
+    as far as its parent does."""
 
     create_children: bool = False
     control_children: bool = False
     access_parent_memory: bool | None = None
+    announce: bool | None = None
 
 
 class AgentSection(_Section):
@@ -141,6 +150,7 @@ class SwarmConfig(_Section):
     retention: RetentionSection = RetentionSection()
     settings: Annotated[dict[str, Any], Field(repr=False)] = {}
     agents: dict[str, AgentSection] = {}
+    groups: dict[str, Annotated[tuple[Slug, ...], Field(max_length=10_000)]] = {}
 
     def settings_of(self, name: str) -> dict[str, Any]:
         """What the file sets for `name`; nothing for an agent that it does not have."""
@@ -158,14 +168,38 @@ class SwarmConfig(_Section):
         return AgentLimits(**given)
 
     def permissions_of(self, name: str) -> AgentPermissions:
-        """What `name` may do. A child whose parent may not read *its* parent's memory may not either,
-        unless the file says otherwise (which `load_config` refuses)."""
+        """What `name` may do. A child whose parent may not read *its* parent's memory, or announce, may not
+        either, unless the file says otherwise (which `load_config` refuses)."""
         agent = self.agents[name]
         own = agent.permissions
-        reads = own.access_parent_memory
-        if reads is None:
-            reads = agent.parent is None or self.permissions_of(agent.parent).access_parent_memory
-        return AgentPermissions(own.create_children, own.control_children, reads)
+        given = AgentPermissions() if agent.parent is None else self.permissions_of(agent.parent)
+        return AgentPermissions(
+            own.create_children,
+            own.control_children,
+            given.access_parent_memory if own.access_parent_memory is None else own.access_parent_memory,
+            given.announce if own.announce is None else own.announce,
+        )
+
+    def bounds_of(self, name: str) -> MailBounds:
+        """The bounds of an agent's mail: its own, those of all, those of the runtime."""
+        given = {
+            key: value
+            for section in (self.limits, self.agents[name].limits)
+            for key in AgentLimitsSection.model_fields
+            if (value := getattr(section, key)) is not None
+        }
+        sizes = {
+            "inbox_messages": given.get("inbox_messages"),
+            "inbox_bytes": _whole(given.get("inbox_mb"), 2**20),
+            "inbox_ms": _whole(given.get("inbox_days"), 86_400_000),
+            "announce_per_minute": given.get("announce_per_minute"),
+            "announce_bytes": _whole(given.get("announce_kb"), 2**10, least=0),
+        }
+        return MailBounds(**{key: value for key, value in sizes.items() if value is not None})
+
+
+def _whole(number: float | None, unit: int, least: int = 1) -> int | None:
+    return None if number is None else max(least, int(number * unit))
 
 
 def load_config(path: Path, environ: Mapping[str, str] | None = None) -> SwarmConfig:
@@ -209,7 +243,8 @@ def json_schema() -> dict[str, Any]:
     for section in [schema, *schema["$defs"].values()]:
         if "description" in section:
             section["description"] = " ".join(section["description"].split())
-    schema["properties"]["agents"]["propertyNames"] = {"pattern": _SLUG}
+    for names in ("agents", "groups"):
+        schema["properties"][names]["propertyNames"] = {"pattern": _SLUG}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "swarm.toml"}
 
 
@@ -299,9 +334,22 @@ def _disagreements(config: SwarmConfig) -> Iterator[str]:
         if len(chain) > config.limits.depth:
             yield f"agents.{name} is {len(chain)} generations below its root; limits.depth is {config.limits.depth}."
         yield from _excess(config, name, agent.parent)
+    yield from _bad_groups(config)
     for parent, children in Counter(agent.parent for agent in config.agents.values()).items():
         if parent is not None and children > config.limits.children:
             yield f"agents.{parent} has {children} children; limits.children is {config.limits.children}."
+
+
+def _bad_groups(config: SwarmConfig) -> Iterator[str]:
+    for group, members in config.groups.items():
+        if not re.fullmatch(_SLUG, group):
+            yield (
+                f"groups.{group}: a name must be lower-case letters, digits, - and _, at most 63, "
+                "and begin with a letter or digit."
+            )
+        for member in members:
+            if member not in config.agents:
+                yield f"groups.{group}: there is no agent {member!r}{near(member, config.agents)}"
 
 
 def _ancestors(config: SwarmConfig, name: str) -> list[str]:
@@ -317,8 +365,9 @@ def _ancestors(config: SwarmConfig, name: str) -> list[str]:
 def _excess(config: SwarmConfig, name: str, parent: str) -> Iterator[str]:
     own, given = config.agents[name].permissions, config.agents[parent].permissions
     for right in _PERMISSIONS:
-        if right == "access_parent_memory":
-            excess = own.access_parent_memory is True and given.access_parent_memory is False
+        if right in ("access_parent_memory", "announce"):
+            above = (config.agents[each].permissions for each in _ancestors(config, name))
+            excess = getattr(own, right) is True and any(getattr(each, right) is False for each in above)
         else:
             excess = getattr(own, right) and not getattr(given, right)
         if excess:

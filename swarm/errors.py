@@ -15,7 +15,8 @@ SwarmError                 exit code 1
 bus.Refused                          5   somebody decided against it
 ├── UnknownAgent                     5   the address names nobody; near names follow
 ├── UnknownChild                     5   the caller has no child of this name
-└── NoAuthority                      5   not your child, or not your right
+├── NoAuthority                      5   not your child, or not your right
+└── InboxFull                        5   too much waits for that agent
 bus.TooLate                          4 · bus.NobodyThere, bus.Failed  1 · bus.Disconnected  75
 """
 
@@ -83,7 +84,9 @@ class IllegalTransition(SwarmError):
 
 class UnknownAgent(Refused):
     def __init__(self, address: str, known: Iterable[str] = ()) -> None:
-        super().__init__(f"There is no agent {address!r}{near(address, known)}", reason="unknown_agent")
+        what = "group" if address.startswith("group:") else "agent"
+        close = near(address, near_address(address, known))
+        super().__init__(f"There is no {what} {address!r}{close}", reason="unknown_agent")
         self.address = address
 
 
@@ -113,6 +116,24 @@ class TryAgain(SwarmError):
 
 def unknown_task(id: str) -> Refused:
     return Refused(f"There is no task {id}; swarm task ls shows the newest.", reason="unknown_task")
+
+
+class InboxFull(Refused):
+    """The recipient's inbox is at its bound; `text` says which. Nothing was accepted."""
+
+    def __init__(self, text: str, recipient: str) -> None:
+        super().__init__(
+            f"{text[:1].upper()}{text[1:]}; let {recipient} catch up (`swarm start {recipient}`), look with "
+            f"`swarm inbox {recipient}`, or raise the bound in swarm.toml.",
+            reason="inbox_full",
+        )
+        self.recipient = recipient
+
+
+def near_address(address: str, known: Iterable[str]) -> list[str]:
+    """Of what is known, what such an address could have meant: groups, roles, or names."""
+    kind = address.partition(":")[0] + ":" if address.startswith(("group:", "role:")) else ""
+    return [one for one in known if (one.startswith(kind) if kind else ":" not in one)]
 
 
 def near(word: str, known: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from swarm.dead_letters import DeadLetter, Requeued
 from swarm.errors import StoreError
 from swarm.limits import Storm
 from swarm.records import (
@@ -64,9 +65,11 @@ class Ledger(Protocol):
         plans: Sequence[AgentPlan],
         passwords: Mapping[str, str],
         limits: HierarchyLimits = DEFAULT_LIMITS,
+        groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """Make the registry agree with the swarm file: agents, characters by version, hierarchy,
-        permissions, and each agent's own database role. `passwords` by agent name. Idempotent.
+        """Make the registry agree with the swarm file: agents, characters by version, hierarchy, permissions,
+        bounds, the `groups` (names of planned agents), and each agent's own database role. `passwords` by agent
+        name. Idempotent.
         Agents that are no longer planned are kept as ``stopped``: their mail waits; spawned ones are not touched.
         Needs no lease (it is the deployer's). Raises StoreError when an id is taken by another name, Refused
         (``hierarchy``) when the tree exceeds `limits`."""
@@ -135,6 +138,30 @@ class Ledger(Protocol):
     async def end_overdue(self) -> list[Ended]:
         """Expire deliveries past their time and fail tasks past their deadline; senders get a notice or
         result from ``coordinator`` in the same transaction. By the database's clock."""
+
+    async def end_aged(self) -> list[Ended]:
+        """Expire what has waited longer than its recipient keeps mail (`MailBounds.inbox_ms`), but results and
+        notices; a task fails with it. A thousand at most: a sweep that finds more comes back."""
+
+    # ── dead letters ──────────────────────────────────────────────────────────────────────────────
+    async def dead_letters(
+        self, *, agent: str | None = None, limit: int = 100, settled: bool = False
+    ) -> list[DeadLetter]:
+        """The newest first, of one recipient if named; with `settled` also those requeued or dropped."""
+
+    async def dead_letter(self, delivery: int) -> DeadLetter | None: ...
+
+    async def dead_letters_of(self, id: str, *, agent: str | None = None) -> list[DeadLetter]:
+        """The dead letters of one message, in the order of its deliveries."""
+
+    async def requeue(self, delivery: int, id: str, by: str) -> Requeued:
+        """Send a dead letter again, to the same recipient, as message `id` linked to the old (`requeue_of`), as
+        if its sender sent it now: today's authority, its recipient's bounds, a new time to live as long as the
+        first. Raises Refused for one that was requeued or dropped before (it says as what, by whom), for results
+        and notices, for a sender or recipient that is gone; and what `accept` and `delegate` raise."""
+
+    async def drop_dead(self, delivery: int, by: str) -> None:
+        """Mark a dead letter as done with; it stays. Raises Refused as `requeue` does."""
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
     async def delegate(self, sender: str, tasks: Sequence[NewTask]) -> list[Task]:

@@ -7,8 +7,9 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from bus.errors import Refused
+from swarm.errors import NoAuthority
 
-StormKind = Literal["hops", "conversation", "pair_rate", "quota"]
+StormKind = Literal["hops", "conversation", "pair_rate", "quota", "announce_right", "announce_limit"]
 STORM_KINDS: Final = frozenset(get_args(StormKind))
 
 
@@ -41,4 +42,6 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True):
 def refused(said: str) -> Refused:
     """The ledger's ``kind: sentence`` as the error that the sender gets."""
     kind, _, sentence = said.partition(": ")
+    if kind == "announce_right":
+        return NoAuthority(f"This message is refused: {sentence}.")
     return Refused(f"This message is refused: {sentence}.", reason=kind)

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from swarm.bounds import MailBounds
 from swarm.limits import AgentLimits
 
 OPERATOR: Final = "operator"
@@ -56,11 +57,17 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class AgentPermissions(msgspec.Struct, frozen=True):
-    """What an agent may do to its children, and they to it (F10: the defaults of a child)."""
+    """What an agent may do to its children, and they to it (F10: the defaults of a child); and whether it may
+    announce: speak to all, to a group, or to all that offer a role."""
 
     create_children: bool = False
     control_children: bool = False
     access_parent_memory: bool = True
+    announce: bool = True
+
+
+CHILD_PERMISSIONS: Final = AgentPermissions(announce=False)
+"""What a child that is made at run time may do unless it was given more; the same defaults stand in SQL."""
 
 
 class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +86,7 @@ class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
     orphans: Orphans = "keep"
     limits: AgentLimits | None = None
     """None: as they are, at first those of everybody."""
+    bounds: MailBounds = MailBounds()
 
 
 class HierarchyLimits(msgspec.Struct, frozen=True):
@@ -152,7 +160,7 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """A message to be accepted. `to` is an address: a name, an id, ``role:x``, ``parent``, ``children``,
-    ``all``. `id` is minted before the first try, so that trying again never makes a second message."""
+    ``all``, ``group:x``. `id` is minted before the first try, so that trying again never makes a second message."""
 
     id: str
     to: str
@@ -382,11 +390,15 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InboxView(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent's offline queue: what waits, how long the oldest has, and the first messages in order."""
+    """An agent's offline queue: what waits, how long the oldest has, and the first messages in order. `waiting`
+    counts all; `bytes` (of content as JSON) and the bounds are for messages and tasks: results and notices are
+    outside of them."""
 
     agent: str
     waiting: int
     in_flight: int
+    bytes: int = 0
+    bounds: MailBounds = MailBounds()
     oldest_at: int | None = None
     first: tuple[MessageView, ...] = ()
 

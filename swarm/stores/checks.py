@@ -225,7 +225,7 @@ def check_plans(plans: Sequence[AgentPlan]) -> None:
                 f"The parent {plan.parent!r} of {plan.name} is not planned{near(plan.parent, by_name)}",
                 reason="no_parent",
             )
-        for right in ("create_children", "control_children"):
+        for right in ("create_children", "control_children", "announce"):
             if getattr(plan.permissions, right) and not getattr(parent.permissions, right):
                 raise StoreError(
                     f"{plan.name} would have {right}, which its parent {parent.name} has not; "
@@ -260,3 +260,19 @@ def check_bounds(plans: Sequence[AgentPlan], limits: HierarchyLimits) -> None:
                 f"{parent} would have {children} children, and [limits] children is {limits.children}.",
                 reason="hierarchy",
             )
+
+
+def check_groups(groups: Mapping[str, Sequence[str]], plans: Sequence[AgentPlan]) -> None:
+    """Raises StoreError for a group with a name that cannot be addressed, or with a member that is not planned."""
+    planned = {plan.name for plan in plans}
+    for group, members in groups.items():
+        if not _NAME.fullmatch(group):
+            raise StoreError(
+                f"{group!r} is no name for a group: letters, digits, - and _ make one.", reason="bad_name"
+            )
+        for member in members:
+            if member not in planned:
+                raise StoreError(
+                    f"The group {group} has a member {member!r} that is not planned{near(member, planned)}",
+                    reason="no_member",
+                )

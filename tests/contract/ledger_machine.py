@@ -171,7 +171,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ground.run(self._renew().set_desired(agent, desired))
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────
-    def _behind(self, sender: str, to: str) -> list[frozenset[str]]:
+    def _behind(self, sender: str, to: str, kind: str) -> list[frozenset[str]]:
         """The sets of recipients that are right; several where one of a role is chosen."""
         others = [name for name in AGENTS if name != sender]
         match to:
@@ -182,6 +182,8 @@ class LedgerMachine(RuleBasedStateMachine):
             case "parent":
                 above = self.parents.get(sender)
                 return [frozenset([above] if above else [])]
+            case "role:summarise" if kind == "announce":
+                return [frozenset(name for name in others if name in ("reader", "writer"))]
             case "role:summarise":
                 return [frozenset([name]) for name in others if name in ("reader", "writer")] or [frozenset()]
             case _:
@@ -198,7 +200,7 @@ class LedgerMachine(RuleBasedStateMachine):
         message = Outgoing(
             id=self._id("message"), to=to, room=room, content=Content(text), kind=kind, expires_at=expires_at
         )
-        right = self._behind(sender, to)
+        right = self._behind(sender, to, kind)
         try:
             [receipt] = self._send(sender, message)
         except (UnknownAgent, Refused):
@@ -353,7 +355,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return "committed" if older is None or older.seq >= row.seq else "out_of_order"
 
     def _sent_in_a_turn(self, sender: str, message: Outgoing) -> None:
-        right = self._behind(sender, message.to)
+        right = self._behind(sender, message.to, message.kind)
         if right == [frozenset()] and message.to not in ("all", "children"):
             self.done.unheard_of.add((message.id, sender))
             return

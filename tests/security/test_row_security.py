@@ -32,6 +32,7 @@ Raw = asyncpg.Connection
 BOSS, READER, WRITER, STRANGER = (string_to_uuid(n) for n in ("boss", "reader", "writer", "stranger"))
 TABLES = (
     "agents",
+    "groups",
     "characters",
     "lease",
     "messages",
@@ -41,6 +42,8 @@ TABLES = (
     "embeddings",
     "participants",
     "pruned",
+    "inbox_counts",
+    "dead_letters",
     "spawned",
     "limits",
     "send_limits",
@@ -327,7 +330,7 @@ async def test_an_agent_gives_itself_no_rights(postgres_world: PostgresWorld, wr
     )
     await refused(writer, "insert into agents (id, name, parent) values ($1, 'mine', $2)", new_id(), WRITER)
     await refused(writer, "delete from agents")
-    await refused(writer, "select provision('[]', '{}', '{}')")
+    await refused(writer, "select provision('[]', '{}', '{}', '{}')")
     await refused(writer, "select set_desired(1, 'boss', 'stopped')")
     await refused(
         writer,

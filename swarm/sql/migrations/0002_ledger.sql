@@ -16,9 +16,12 @@ create table messages (
     hops        integer not null default 0 check (hops between 0 and 32),
     traceparent text,
     accepted_at bigint not null,
+    requeue_of  uuid,                           -- the dead one that this is again
+    announced   boolean not null default false, -- it went to many at once: counted against the sender's rate
     primary key (id, sender)
 );
 alter table messages alter column content set compression pglz;
+create index messages_announced on messages (sender, accepted_at) where announced;
 
 create table deliveries (
     seq           bigint generated always as identity primary key,
@@ -31,7 +34,9 @@ create table deliveries (
                   check (state in ('accepted', 'dispatched', 'handled', 'expired', 'dead')),
     attempts      integer not null default 0,
     crashes       integer not null default 0,
+    bytes         integer not null default 0,  -- of the content as JSON
     reason        text,
+    last_error    text,                 -- of the latest attempt that went wrong
     expires_at    bigint,
     accepted_at   bigint not null,
     dispatched_at bigint,

@@ -43,7 +43,7 @@ do $$
 declare
     t text;
 begin
-    foreach t in array array['agents', 'characters', 'lease', 'messages', 'deliveries', 'tasks', 'memories',
+    foreach t in array array['agents', 'groups', 'characters', 'lease', 'messages', 'deliveries', 'tasks', 'memories',
                              'embeddings', 'participants'] loop
         execute format('alter table %I enable row level security', t);
         execute format('alter table %I force row level security', t);
@@ -52,6 +52,7 @@ begin
 end $$;
 
 create policy directory on agents for select using (true);
+create policy directory on groups for select using (true);
 create policy own_status on agents for update using (id = (select me())) with check (id = (select me()));
 create policy public_documents on characters for select using (true);
 create policy own_deliveries on deliveries for select

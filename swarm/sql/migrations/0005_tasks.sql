@@ -110,8 +110,10 @@ begin
                 || case when p_task.inputs = '[]' then '{}' else jsonb_build_object('inputs', p_task.inputs) end
                 || case when jsonb_array_length(v_actions) > 0 then jsonb_build_object('action', v_actions) else '{}' end),
             p_task.deadline, p_task.hops, p_task.traceparent, v_now);
-    insert into deliveries (message, sender, recipient, room, kind, attempts, expires_at, accepted_at)
-    values (p_message, p_task.parent, p_task.child, 'task:' || p_task.id, 'task', p_task.attempts, p_task.deadline, v_now);
+    insert into deliveries (message, sender, recipient, room, kind, bytes, attempts, expires_at, accepted_at)
+    select p_message, p_task.parent, p_task.child, 'task:' || p_task.id, 'task', octet_length(m.content::text),
+           p_task.attempts, p_task.deadline, v_now
+    from messages m where m.id = p_message and m.sender = p_task.parent;
 end $$;
 
 -- Accept tasks from `p_sender`. Authority is read under a lock, so that it is valid when this commits.
@@ -123,6 +125,7 @@ declare
     v_child agents;
     v_task tasks;
     v_above text;
+    v_full text;
     v_now bigint := now_ms();
 begin
     select * into v_sender from agents where id = p_sender for share;
@@ -166,6 +169,11 @@ begin
         on conflict do nothing returning * into v_task;
         if not found then  -- another connection has just given it: the whole call is tried again, and finds it
             raise exception 'The task % is being accepted', v_new.id using errcode = 'serialization_failure';
+        end if;
+        v_full := inbox_full(v_child.id, v_child.name, v_child.inbox_messages, v_child.inbox_bytes, 1,
+                             octet_length(v_task.input::text));
+        if v_full is not null then
+            raise exception '%', v_full using errcode = 'SW030', detail = v_child.name;
         end if;
         perform post_task(v_task, v_task.id);
     end loop;

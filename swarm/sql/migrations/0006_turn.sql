@@ -21,6 +21,7 @@ begin
             handled_at = case when v_dead is null then v_now end,
             ended_at = case when v_dead is not null then v_now end,
             reason = v_dead,
+            last_error = coalesce(v_dead, d.last_error),
             handled_by = p_turn ->> 'instance'
         where d.seq = v_seq and d.recipient = v_me
           and d.handled_at is null and d.state in ('accepted', 'dispatched')

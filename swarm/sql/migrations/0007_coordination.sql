@@ -69,6 +69,11 @@ begin
         update tasks t set state = 'working', attempts = m.attempts
         from marked m
         where m.kind = 'task' and t.id = task_of(m.room) and t.state in ('submitted', 'working')
+    ), counted as materialized (
+        select count_inbox(m.recipient, -count(*) filter (where m.kind not in ('result', 'notice')),
+                           -coalesce(sum(m.bytes) filter (where m.kind not in ('result', 'notice')), 0),
+                           -count(*) filter (where m.kind in ('result', 'notice')))
+        from marked m group by m.recipient
     )
     select m.seq, m.message, s.name, r.name, m.room, m.kind, x.content::text, m.attempts, m.crashes, x.in_reply_to,
            m.expires_at, x.hops, x.origin, x.traceparent, m.accepted_at
@@ -76,6 +81,7 @@ begin
     join messages x on x.id = m.message and x.sender = m.sender
     join agents s on s.id = m.sender
     join agents r on r.id = m.recipient
+    where (select count(*) from counted) >= 0
     order by m.seq;
     if found then
         perform hold_lease(p_epoch);
@@ -102,10 +108,14 @@ begin
         returning failures >= max_attempts into v_spent;
     end if;
     if p_crashed and (v_crashes >= 3 or v_spent) then
-        update deliveries set crashes = v_crashes where seq = p_delivery.seq;
+        update deliveries set crashes = v_crashes, last_error = 'an instance of its recipient died with it in hand'
+        where seq = p_delivery.seq;
         return end_delivery(p_delivery.seq, 'dead', format('crashed its recipient %s times', v_crashes));
     end if;
-    update deliveries set state = 'accepted', crashes = v_crashes where seq = p_delivery.seq;
+    update deliveries
+    set state = 'accepted', crashes = v_crashes,
+        last_error = case when p_crashed then 'an instance of its recipient died with it in hand' else last_error end
+    where seq = p_delivery.seq;
     return false;
 end $$;
 

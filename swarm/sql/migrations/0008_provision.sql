@@ -1,6 +1,6 @@
 -- Making the registry agree with the swarm file. The deployer's: it needs no lease, and one runs at a time.
 
-create function provision(p_plans jsonb, p_verifiers jsonb, p_limits jsonb) returns void language plpgsql
+create function provision(p_plans jsonb, p_verifiers jsonb, p_limits jsonb, p_groups jsonb) returns void language plpgsql
 as $$
 declare
     v_plan record;
@@ -22,11 +22,11 @@ begin
             v_row.id, v_row.name, v_row.known using errcode = 'SW004';
     end if;
 
-    insert into agents (id, name, version, source, create_children, control_children, access_parent_memory, roles, replicas,
-                        balance, granted, orphans, created_at, updated_at)
+    insert into agents (id, name, version, source, create_children, control_children, access_parent_memory, announce, roles,
+                        replicas, balance, granted, orphans, created_at, updated_at)
     select p.id, p.name, p.version, p.source, (p.permissions ->> 'create_children')::boolean,
-           (p.permissions ->> 'control_children')::boolean, (p.permissions ->> 'access_parent_memory')::boolean, p.roles,
-           p.replicas, p.balance, p.permissions, p.orphans, v_now, v_now
+           (p.permissions ->> 'control_children')::boolean, (p.permissions ->> 'access_parent_memory')::boolean,
+           (p.permissions ->> 'announce')::boolean, p.roles, p.replicas, p.balance, p.permissions, p.orphans, v_now, v_now
     from plans p
     on conflict (id) do nothing;
     update agents a
@@ -38,6 +38,8 @@ begin
       and (a.planned, a.version, a.source, a.parent, a.granted, a.roles, a.replicas, a.balance, a.orphans)
           is distinct from
           (true, p.version, p.source, q.id, p.permissions, p.roles, p.replicas, p.balance, p.orphans);
+    perform provision_bounds(p_plans);
+    perform provision_groups(p_groups);
     delete from spawned where agent in (select id from plans);
     insert into characters (id, version, document, stored_at)
     select p.id, p.version, p.character, v_now from plans p

@@ -2,7 +2,7 @@
 -- A migration that adds functions must revoke them from public again.
 
 revoke all on all functions in schema :"schema" from public;
-grant select on agents, characters, messages, deliveries, tasks, task_list, memories, embeddings,
+grant select on agents, groups, characters, messages, deliveries, tasks, task_list, memories, embeddings,
     participants to :"agents";
 grant update (status, updated_at) on agents to :"agents";
 grant update (progress, note, updated_at) on tasks to :"agents";

@@ -39,22 +39,26 @@ create policy directory on spawned for select using (true);
 create function settle_rights() returns void language plpgsql
 as $$
 begin
-    with recursive settled (id, creates, controls, reads) as (
+    with recursive settled (id, creates, controls, reads, announces) as (
         select a.id, coalesce((a.granted ->> 'create_children')::boolean, false),
                coalesce((a.granted ->> 'control_children')::boolean, false),
-               coalesce((a.granted ->> 'access_parent_memory')::boolean, true)
+               coalesce((a.granted ->> 'access_parent_memory')::boolean, true),
+               coalesce((a.granted ->> 'announce')::boolean, false)
         from agents a where a.parent is null and not a.reserved
         union all
         select a.id, s.creates and coalesce((a.granted ->> 'create_children')::boolean, false),
                s.controls and coalesce((a.granted ->> 'control_children')::boolean, false),
-               s.reads and coalesce((a.granted ->> 'access_parent_memory')::boolean, true)
+               s.reads and coalesce((a.granted ->> 'access_parent_memory')::boolean, true),
+               s.announces and coalesce((a.granted ->> 'announce')::boolean, false)
         from settled s join agents a on a.parent = s.id
     )
     update agents a
-    set create_children = s.creates, control_children = s.controls, access_parent_memory = s.reads, updated_at = now_ms()
+    set create_children = s.creates, control_children = s.controls, access_parent_memory = s.reads,
+        announce = s.announces, updated_at = now_ms()
     from settled s
     where a.id = s.id
-      and (a.create_children, a.control_children, a.access_parent_memory) is distinct from (s.creates, s.controls, s.reads);
+      and (a.create_children, a.control_children, a.access_parent_memory, a.announce)
+          is distinct from (s.creates, s.controls, s.reads, s.announces);
     perform reject_without_authority();
 end $$;
 
@@ -184,6 +188,7 @@ begin
     end if;
 
     insert into agents (id, name, created_at) values (v_id, v_name, v_now) on conflict do nothing;
+    perform inherit_bounds(v_id, v_parent);
     update agents
     set planned = true, desired = 'running', orphaned = false, died_at = null, parent = v_parent.id,
         version = p_child ->> 'version', source = coalesce(p_child ->> 'source', ''), granted = v_rights,

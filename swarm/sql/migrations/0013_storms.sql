@@ -32,7 +32,7 @@ create unlogged table conversations (
 create index conversations_began on conversations (began_at);
 
 create table storms (
-    kind      text not null check (kind in ('hops', 'conversation', 'pair_rate', 'quota')),
+    kind      text not null check (kind in ('hops', 'conversation', 'pair_rate', 'quota', 'announce_right', 'announce_limit')),
     sender    uuid not null,
     recipient uuid not null,
     text      text not null,
@@ -224,8 +224,8 @@ begin
         select a.id as recipient, case when g.hops > 32 then 33 else least(coalesce(g.hops, 0), 1) end as hops,
                as_uuid(g.origin) as origin, min(g.in_reply_to) as cause, array_agg(g.id) as ids,
                sum(case when a.id is not null or coalesce(g.hops, 0) = 0 then 1
-                        else (select count(*) from recipients_of(p_sender, g."to", g.id)) end)::integer as deliveries
-        from jsonb_to_recordset(p_messages) as g (id uuid, "to" text, in_reply_to text, hops integer, origin text)
+                        else (select count(*) from recipients_of(p_sender, g."to", g.kind, g.id)) end)::integer as deliveries
+        from jsonb_to_recordset(p_messages) as g (id uuid, "to" text, kind text, in_reply_to text, hops integer, origin text)
         left join agents a on a.name = g."to" and a.id <> p_sender
         where not exists (select from messages m where m.id = g.id and m.sender = p_sender)
         group by 1, 2, 3

@@ -10,19 +10,24 @@ select take_lease($1, $2);
 update lease set holder = null, expires_at = 0 where holder = $1;
 
 -- name: provision
-select provision($1::jsonb, $2::jsonb, $3::jsonb);
+select provision($1::jsonb, $2::jsonb, $3::jsonb, $4::jsonb);
 
 -- name: agents
 select a.id, a.name, a.version, a.source, p.name as parent, a.create_children, a.control_children,
-       a.access_parent_memory, a.roles, a.replicas, a.balance, a.desired, a.status, a.orphans, a.orphaned, a.died_at,
-       a.planned, a.created_at, a.updated_at, o.name as born_of, b.secrets
+       a.access_parent_memory, a.announce, a.roles, a.replicas, a.balance, a.desired, a.status, a.orphans, a.orphaned,
+       a.died_at, a.planned, a.created_at, a.updated_at, o.name as born_of, b.secrets
 from agents a left join agents p on p.id = a.parent
 left join spawned b on b.agent = a.id left join agents o on o.id = b.born_of
 where not a.reserved
 order by a.name;
 
 -- name: names
-select name from agents where not reserved order by name;
+select name from agents where not reserved
+union all
+select distinct 'group:' || name from groups
+union all
+select distinct 'role:' || r from agents, unnest(roles) r where planned
+order by 1;
 
 -- name: set_desired
 select set_desired($1, $2, $3);
@@ -35,8 +40,9 @@ select * from claim_deliveries($1, $2, $3);
 
 -- name: waiting
 select a.name, w.waiting
-from (select recipient, count(*) as waiting from deliveries where state = 'accepted' group by recipient) w
-join agents a on a.id = w.recipient;
+from (select agent, sum(messages + answers)::bigint as waiting from inbox_counts group by agent) w
+join agents a on a.id = w.agent
+where w.waiting > 0;
 
 -- name: release
 select * from release_deliveries($1, $2, $3);
@@ -118,7 +124,9 @@ order by r.name, d.seq;
 
 -- name: inbox
 select a.id,
-       (select count(*) from deliveries d where d.recipient = a.id and d.state = 'accepted') as waiting,
+       (select coalesce(sum(c.messages + c.answers), 0)::bigint from inbox_counts c where c.agent = a.id) as waiting,
+       (select coalesce(sum(c.bytes), 0)::bigint from inbox_counts c where c.agent = a.id) as bytes,
+       a.inbox_messages, a.inbox_bytes, a.inbox_ms, a.announce_per_minute, a.announce_bytes,
        (select count(*) from deliveries d where d.recipient = a.id and d.state = 'dispatched') as in_flight,
        (select d.accepted_at from deliveries d where d.recipient = a.id and d.state = 'accepted'
         order by d.seq limit 1) as oldest_at
@@ -137,6 +145,27 @@ select s.kind, a.name as sender, coalesce(r.name, '') as recipient, s.text, s.re
 from storms s join agents a on a.id = s.sender left join agents r on r.id = s.recipient
 where s.last_at >= $1
 order by s.last_at desc, s.kind, a.name limit 1000;
+
+-- name: end_aged
+select * from end_aged($1);
+
+-- Those of $1 (null: all), also those that were requeued or dropped if $3; the newest first.
+-- name: dead_letters
+select * from dead_list
+where ($1::text is null or recipient = $1) and ($3 or (requeued_as is null and dropped_at is null))
+order by delivery desc limit $2;
+
+-- name: dead_letter
+select * from dead_list where delivery = $1;
+
+-- name: dead_letters_of
+select * from dead_list where id = $1 and ($2::text is null or recipient = $2) order by delivery;
+
+-- name: requeue
+select requeue_dead_letter($1, $2, $3, $4);
+
+-- name: drop_dead
+select drop_dead_letter($1, $2, $3);
 
 -- name: stats
 select 'deliveries.' || state as name, count(*) as count from deliveries group by state

@@ -10,13 +10,14 @@ insert into agents (id, name, created_at, updated_at) values (:id, :name, :now, 
 select id from agents where name = :name;
 
 -- name: plan_agent
-insert into agents (id, name, version, source, create_children, control_children, access_parent_memory, roles,
-                    replicas, balance, created_at, updated_at)
-values (:id, :name, :version, :source, :create_children, :control_children, :access_parent_memory, :roles,
-        :replicas, :balance, :now, :now)
+insert into agents (id, name, version, source, create_children, control_children, access_parent_memory, announce,
+                    roles, replicas, balance, created_at, updated_at)
+values (:id, :name, :version, :source, :create_children, :control_children, :access_parent_memory, :announce,
+        :roles, :replicas, :balance, :now, :now)
 on conflict (id) do update set
     version = excluded.version, source = excluded.source, create_children = excluded.create_children,
     control_children = excluded.control_children, access_parent_memory = excluded.access_parent_memory,
+    announce = excluded.announce,
     roles = excluded.roles, replicas = excluded.replicas, balance = excluded.balance;
 
 -- name: plan_parent

@@ -34,11 +34,21 @@ where not a.reserved and (
     or ($1 = 'all' and a.planned and a.id <> s.id)
     or ($1 = 'children' and a.planned and a.parent = s.id)
     or ($1 = 'parent' and a.id = s.parent)
+    or ($1 like 'group:%' and a.id <> s.id and a.planned
+        and exists (select from groups g where g.agent = a.id and 'group:' || g.name = $1))
     or ($1 like 'role:%' and a.roles @> array[substr($1, 6)] and a.planned and a.id <> s.id))
 order by a.name;
 
+-- name: knows_group
+select exists (select from groups where 'group:' || name = $1);
+
 -- name: names
-select name from agents where not reserved order by name;
+select name from agents where not reserved
+union all
+select distinct 'group:' || name from groups
+union all
+select distinct 'role:' || r from agents, unnest(roles) r where planned
+order by 1;
 
 -- name: get_tasks
 select t.* from unnest($1::uuid[]) with ordinality as g (id, ord) join task_list t using (id) order by g.ord;
@@ -173,8 +183,8 @@ select document from characters where id = $1 order by stored_at desc, version d
 
 -- name: agents
 select a.id, a.name, a.version, a.source, p.name as parent, a.create_children, a.control_children,
-       a.access_parent_memory, a.roles, a.replicas, a.balance, a.desired, a.status, a.orphans, a.orphaned, a.died_at,
-       a.planned, a.created_at, a.updated_at, o.name as born_of, b.secrets
+       a.access_parent_memory, a.announce, a.roles, a.replicas, a.balance, a.desired, a.status, a.orphans, a.orphaned,
+       a.died_at, a.planned, a.created_at, a.updated_at, o.name as born_of, b.secrets
 from agents a left join agents p on p.id = a.parent
 left join spawned b on b.agent = a.id left join agents o on o.id = b.born_of
 where not a.reserved

@@ -10,6 +10,7 @@ create table agents (
     create_children      integer not null default 0,
     control_children     integer not null default 0,
     access_parent_memory integer not null default 1,
+    announce integer not null default 0,
     roles                text not null default '[]',
     replicas             integer not null default 1,
     balance              text not null default 'room',

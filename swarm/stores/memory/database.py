@@ -15,9 +15,7 @@ from uuid import UUID
 import msgspec
 
 from bus.envelope import MAX_HOPS
-from bus.errors import Refused
 from swarm.errors import StoreDown, UnknownAgent, unknown_task
-from swarm.limits import refused
 from swarm.records import (
     COORDINATOR,
     OPERATOR,
@@ -26,14 +24,12 @@ from swarm.records import (
     HierarchyLimits,
     LedgerKind,
     Memory,
-    Outgoing,
-    Receipt,
     RoomState,
     Task,
     TaskState,
 )
 from swarm.stores.checks import to_json
-from swarm.stores.memory.rows import AgentRow, DeliveryRow, MessageRow, TaskRow, task_value
+from swarm.stores.memory.rows import AgentRow, DeliveryRow, InboxCount, MessageRow, TaskRow, task_value
 from swarm.stores.memory.shelf import Shelf
 from swarm.stores.memory.storms import Storms
 
@@ -61,6 +57,10 @@ class MemoryDatabase:
         self.deliveries: dict[int, DeliveryRow] = {}
         self.open: dict[str, dict[int, DeliveryRow]] = {}
         """By recipient: its deliveries that are not ended, in order."""
+        self.groups: dict[str, set[str]] = {}
+        """By name: the ids of its members."""
+        self.inboxes: dict[str, InboxCount] = {}
+        """By agent id."""
         self.tasks: dict[str, TaskRow] = {}
         self.shelves: dict[str, Shelf] = {}
         self.embeddings: dict[tuple[str, str], tuple[str, tuple[float, ...]]] = {}
@@ -120,7 +120,17 @@ class MemoryDatabase:
         return row
 
     def unknown(self, address: str) -> UnknownAgent:
-        return UnknownAgent(address, sorted(row.name for row in self.agents.values() if not row.reserved))
+        others = [row for row in self.agents.values() if not row.reserved]
+        roles = {f"role:{role}" for row in others if row.planned for role in row.roles}
+        groups = {f"group:{group}" for group in self.groups}
+        return UnknownAgent(address, sorted({row.name for row in others} | roles | groups))
+
+    def is_group(self, address: str) -> bool:
+        return address.startswith("group:") and address[6:] in self.groups
+
+    def inbox(self, agent: str) -> InboxCount:
+        """By id."""
+        return self.inboxes.setdefault(agent, InboxCount())
 
     def name(self, id: str) -> str:
         return self.agents[id].name
@@ -137,101 +147,15 @@ class MemoryDatabase:
             return [a for a in others if a.parent == sender.id]
         if address == "parent":
             return [self.agents[sender.parent]] if sender.parent else []
+        if address.startswith("group:"):
+            members = self.groups.get(address[6:], set())
+            return [a for a in others if a.id in members]
         if address.startswith("role:"):
             return [a for a in others if address[5:] in a.roles]
         row = self.names.get(address) or self.agents.get(address.lower())
         return [row] if row is not None and not row.reserved else []
 
-    # ── accepting ─────────────────────────────────────────────────────────────────────────────────
-    def accept(
-        self,
-        sender: AgentRow,
-        messages: Sequence[Outgoing],
-        *,
-        strict: bool,
-        in_hand: DeliveryRow | None = None,
-    ) -> tuple[list[Receipt], list[str]]:
-        """Receipts, and the ids of messages that nobody gets: nobody is called so, or they are refused. With `strict`
-        that is an error instead. `in_hand`: because of what the sender sends them."""
-        causes = [self.storms.with_cause(sender, message, in_hand) for message in messages]
-        messages = [message for message, _ in causes]
-        contents = [_content.decode(to_json("The message", m.content)) for m in messages]
-        fresh = [m for m in messages if (m.id.lower(), sender.id) not in self.messages]
-        plan = {m.id: self._recipients(sender, m) for m in fresh}
-        if strict:
-            for message in fresh:
-                if not plan[message.id] and message.to not in ("all", "children"):
-                    if message.to in (sender.name, sender.id):
-                        raise Refused(
-                            f"{message.to} would write to itself; an agent never gets its own message.",
-                            reason="own_message",
-                        )
-                    raise self.unknown(message.to)
-        refusals: dict[str, str] = {}
-        for message, cause in causes:
-            if message.id in plan:
-                said = self.storms.refusal(sender, message, plan[message.id], cause)
-                if said is not None and strict:
-                    raise refused(said)
-                if said is not None:
-                    refusals[message.id] = said
-        dead: list[DeliveryRow] = []
-        for message, content in zip(messages, contents, strict=True):
-            if message.id not in plan:
-                continue
-            row = self.put_message(
-                sender,
-                message.id.lower(),
-                message.to,
-                message.room,
-                message.kind,
-                content,
-                in_reply_to=message.in_reply_to,
-                expires_at=message.expires_at,
-                hops=min(message.hops, MAX_HOPS),
-                origin=message.origin,
-                traceparent=message.traceparent,
-            )
-            if message.id in refusals:
-                delivery = self.put_delivery(row, None)
-                delivery.recipient = plan[message.id][0].id if plan[message.id] else None
-                delivery.reason = refusals[message.id]
-                dead.append(delivery)
-                continue
-            for recipient in plan[message.id]:
-                self.put_delivery(row, recipient.id)
-            if not plan[message.id] and message.to not in ("all", "children"):
-                delivery = self.put_delivery(row, None)
-                own = message.to in (sender.name, sender.id)
-                delivery.reason = (
-                    "an agent does not write to itself" if own else f"there is no agent '{message.to}'"
-                )
-                dead.append(delivery)
-        for delivery in dead:
-            self.send_notice(delivery)
-        receipts = [
-            Receipt(
-                m.id,
-                tuple(
-                    sorted(
-                        self.name(d.recipient)
-                        for d in self.messages[m.id.lower(), sender.id].deliveries
-                        if d.recipient is not None and m.id not in refusals
-                    )
-                ),
-            )
-            for m in messages
-        ]
-        return receipts, [d.message.id for d in dead]
-
-    def _recipients(self, sender: AgentRow, message: Outgoing) -> list[AgentRow]:
-        found = [a for a in self.addressed(sender, message.to) if a is not sender]
-        if message.to.startswith("role:"):
-            id = message.id.lower()
-            found.sort(key=lambda a: (a.desired != "running", md5((a.id + id).encode()).hexdigest()))  # noqa: S324
-            return found[:1]
-        return found
-
+    # ── rows of messages ──────────────────────────────────────────────────────────────────────────
     def put_message(
         self,
         sender: AgentRow,
@@ -268,15 +192,28 @@ class MemoryDatabase:
         """Two agents may have used one id."""
         return (row for (known, _), row in self.messages.items() if known == id)
 
-    def put_delivery(self, message: MessageRow, recipient: str | None, *, attempts: int = 0) -> DeliveryRow:
+    def put_delivery(
+        self,
+        message: MessageRow,
+        recipient: str | None,
+        *,
+        attempts: int = 0,
+        bytes: int = 0,
+        dead: str | None = None,
+    ) -> DeliveryRow:
+        """`dead`: why it is so from the start."""
         self._seq += 1
-        row = DeliveryRow(self._seq, message, recipient, attempts=attempts)
-        if recipient is None:
-            row.state, row.ended_at = "dead", message.accepted_at
+        row = DeliveryRow(
+            self._seq, message, recipient, "accepted" if dead is None else "dead", bytes, attempts=attempts
+        )
         message.deliveries.append(row)
         self.deliveries[row.seq] = row
-        if recipient is not None:
+        if dead is not None:
+            row.ended_at, row.reason = message.accepted_at, dead
+        elif recipient is not None:
             self.open.setdefault(recipient, {})[row.seq] = row
+            row.inbox = self.inbox(recipient)
+            row.inbox.add(row, 1)
         return row
 
     def close_delivery(self, row: DeliveryRow) -> None:
@@ -312,7 +249,7 @@ class MemoryDatabase:
     ) -> bool:
         if not row.open:
             return False
-        row.state = "expired" if state == "expired" else "dead"
+        row.move("expired" if state == "expired" else "dead")
         row.reason, row.ended_at = reason, self.now()
         self.close_delivery(row)
         if row.message.kind == "task":
@@ -330,7 +267,8 @@ class MemoryDatabase:
         if not task.open:
             return False
         for row in self.on_their_way(task):
-            row.state, row.reason = "dead", error
+            row.move("dead")
+            row.reason = error
             self.close_delivery(row)
         task.become(state, self.now())
         task.error, task.wake_at = error, None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from bus.errors import Refused
-from swarm.errors import NoAuthority, StoreError, UnknownChild
+from swarm.errors import InboxFull, NoAuthority, StoreError, UnknownChild
 from swarm.records import OPERATOR, Content, NewTask, Task
 from swarm.stores.checks import to_json
+from swarm.stores.memory.accepting import inbox_full
 from swarm.stores.memory.database import MemoryDatabase
+from swarm.stores.memory.jsonb import content_json
 from swarm.stores.memory.rows import AgentRow, TaskRow
 
 _object: Final = msgspec.json.Decoder(dict[str, Any])
@@ -24,6 +27,7 @@ def delegate(database: MemoryDatabase, sender: AgentRow, tasks: Sequence[NewTask
     children = [_child(database, sender, task) for task in tasks]
     for task, child, input in zip(tasks, children, inputs, strict=True):
         _check_known(database, sender, task, child, input)
+    _check_room(database, tasks, children)
     for task, child, input in zip(tasks, children, inputs, strict=True):
         if task.id.lower() not in database.tasks:
             _put_task(database, sender, task, child, input)
@@ -67,6 +71,16 @@ def _check_known(
             )
 
 
+def _check_room(database: MemoryDatabase, tasks: Sequence[NewTask], children: Sequence[AgentRow]) -> None:
+    """Raises InboxFull."""
+    more: Counter[str] = Counter()
+    for task, child in zip(tasks, children, strict=True):
+        if task.id.lower() not in database.tasks:
+            more[child.id] += 1
+            if (why := inbox_full(database, child, more[child.id], 0)) is not None:
+                raise InboxFull(why, child.name)
+
+
 def _put_task(
     database: MemoryDatabase, sender: AgentRow, task: NewTask, child: AgentRow, input: dict[str, Any]
 ) -> None:
@@ -103,15 +117,17 @@ def post_task(database: MemoryDatabase, task: TaskRow, message: str) -> None:
         data["inputs"] = msgspec.to_builtins(task.inputs)
         if task.inputs[-1].actions:
             data["action"] = list(task.inputs[-1].actions)
+    content = Content(task.goal, data)
     row = database.put_message(
         database.agents[task.parent],
         message,
         database.name(task.child),
         f"task:{task.id}",
         "task",
-        Content(task.goal, data),
+        content,
         expires_at=task.deadline,
         hops=task.hops,
         traceparent=task.traceparent,
     )
-    database.put_delivery(row, task.child, attempts=task.attempts)
+    size = len(content_json(content).encode())
+    database.put_delivery(row, task.child, attempts=task.attempts, bytes=size)

@@ -9,7 +9,7 @@ import msgspec
 
 from bus.errors import Refused
 from swarm.errors import NoAuthority, StoreError, UnknownChild
-from swarm.records import AgentPermissions, Desired, Family, NewChild
+from swarm.records import CHILD_PERMISSIONS, AgentPermissions, Desired, Family, NewChild
 from swarm.stores.checks import check_child, check_id, check_rights, check_text, to_json
 from swarm.stores.memory.database import MemoryDatabase
 from swarm.stores.memory.rows import AgentRow, BirthRow
@@ -55,6 +55,7 @@ class HierarchyPart:
         row.planned, row.desired, row.orphaned, row.died_at = True, "running", False, None
         row.parent, row.version, row.source = above.id, child.version, child.source
         row.granted = {**_DEFAULTS, **child.permissions}
+        row.bounds = above.bounds
         row.roles, row.replicas, row.balance, row.orphans = child.roles, 1, "room", child.orphans
         row.birth = BirthRow(above.id, child.version, child.secrets)
         row.updated_at = database.now()
@@ -133,7 +134,7 @@ class HierarchyPart:
         return sorted(child.name for child in orphans)
 
 
-_DEFAULTS = msgspec.to_builtins(AgentPermissions())
+_DEFAULTS = msgspec.to_builtins(CHILD_PERMISSIONS)
 
 
 def children_of(database: MemoryDatabase, row: AgentRow) -> Iterator[AgentRow]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from swarm.dead_letters import DeadLetter, Requeued
 from swarm.errors import StoreError
 from swarm.ledger import LeaseLost
 from swarm.limits import Storm
@@ -32,6 +33,7 @@ from swarm.records import (
 from swarm.retention import Pruned, PrunePart, Retention
 from swarm.stores.checks import (
     check_bounds,
+    check_groups,
     check_id,
     check_outgoing,
     check_plans,
@@ -39,6 +41,8 @@ from swarm.stores.checks import (
     check_text,
     to_json,
 )
+from swarm.stores.memory import inboxes
+from swarm.stores.memory.accepting import accept
 from swarm.stores.memory.database import MemoryDatabase
 from swarm.stores.memory.delegation import delegate
 from swarm.stores.memory.hierarchy import HierarchyPart, settle_rights
@@ -113,9 +117,11 @@ class MemoryLedger(HierarchyPart):
         plans: Sequence[AgentPlan],
         passwords: Mapping[str, str],
         limits: HierarchyLimits = DEFAULT_LIMITS,
+        groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         check_plans(plans)
         check_bounds(plans, limits)
+        check_groups(groups or {}, plans)
         to_json("The plan", plans)
         database = self._reading()
         now = database.now()
@@ -144,6 +150,9 @@ class MemoryLedger(HierarchyPart):
             if row.planned and not row.reserved and row.name not in planned and row.birth is None:
                 row.planned, row.desired, row.updated_at = False, "stopped", now
         database.limits = limits
+        database.groups = {
+            group: {database.names[name].id for name in members} for group, members in (groups or {}).items()
+        }
         settle_rights(database)
 
     def _apply(self, plan: AgentPlan, now: int) -> None:
@@ -161,7 +170,7 @@ class MemoryLedger(HierarchyPart):
             plan.balance,
             plan.orphans,
         )
-        row.birth = None
+        row.birth, row.bounds = None, plan.bounds
         if plan.limits is not None:
             database.storms.limits[row.id] = plan.limits
         row.parent = database.names[plan.parent].id if plan.parent else None
@@ -185,7 +194,7 @@ class MemoryLedger(HierarchyPart):
         check_outgoing(messages)
         to_json("The message", messages)
         database = self._writing()
-        return database.accept(self._sender(sender), messages, strict=True)[0]
+        return accept(database, self._sender(sender), messages, strict=True)[0]
 
     def _sender(self, name: str) -> AgentRow:
         if name not in self._database.names:
@@ -215,7 +224,7 @@ class MemoryLedger(HierarchyPart):
 
     def _dispatch(self, row: DeliveryRow) -> Dispatch:
         database, message = self._database, row.message
-        row.state = "dispatched"
+        row.move("dispatched")
         row.attempts += 1
         if message.kind == "task" and (task := database.task_of(row)).state in ("submitted", "working"):
             task.become("working", database.now())
@@ -241,10 +250,7 @@ class MemoryLedger(HierarchyPart):
 
     async def waiting(self) -> dict[str, int]:
         database = self._reading()
-        counts = {
-            database.name(id): sum(row.state == "accepted" for row in rows.values())
-            for id, rows in database.open.items()
-        }
+        counts = {database.name(id): count.messages + count.answers for id, count in database.inboxes.items()}
         return {name: count for name, count in counts.items() if count}
 
     async def release(self, deliveries: Sequence[int], *, crashed: bool) -> list[Ended]:
@@ -259,6 +265,8 @@ class MemoryLedger(HierarchyPart):
     def _give_back(self, row: DeliveryRow, *, crashed: bool) -> bool:
         """Whether it ended instead."""
         row.crashes += crashed
+        if crashed:
+            row.last_error = "an instance of its recipient died with it in hand"
         spent = False
         if crashed and row.message.kind == "task":
             task = self._database.task_of(row)
@@ -266,7 +274,7 @@ class MemoryLedger(HierarchyPart):
             spent = task.failures >= task.max_attempts
         if crashed and (row.crashes >= CRASHES or spent):
             return self._database.end_delivery(row, "dead", f"crashed its recipient {row.crashes} times")
-        row.state = "accepted"
+        row.move("accepted")
         return False
 
     async def dispatched(self) -> dict[str, int]:
@@ -312,6 +320,27 @@ class MemoryLedger(HierarchyPart):
     def _ended(self, row: DeliveryRow) -> Ended:
         assert row.recipient is not None
         return ended_value(row, self._database.name(row.message.sender), self._database.name(row.recipient))
+
+    async def end_aged(self) -> list[Ended]:
+        return [self._ended(row) for row in inboxes.end_aged(self._writing())]
+
+    # ── dead letters ──────────────────────────────────────────────────────────────────────────────
+    async def dead_letters(
+        self, *, agent: str | None = None, limit: int = 100, settled: bool = False
+    ) -> list[DeadLetter]:
+        return inboxes.dead_letters(self._reading(), agent=agent, limit=limit, settled=settled)
+
+    async def dead_letter(self, delivery: int) -> DeadLetter | None:
+        return inboxes.dead_letter(self._reading(), delivery)
+
+    async def dead_letters_of(self, id: str, *, agent: str | None = None) -> list[DeadLetter]:
+        return inboxes.dead_letters_of(self._reading(), check_id("message", id), agent=agent)
+
+    async def requeue(self, delivery: int, id: str, by: str) -> Requeued:
+        return inboxes.requeue(self._writing(), delivery, check_id("message", id), by)
+
+    async def drop_dead(self, delivery: int, by: str) -> None:
+        inboxes.drop_dead(self._writing(), delivery, by)
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
     async def delegate(self, sender: str, tasks: Sequence[NewTask]) -> list[Task]:
@@ -399,6 +428,8 @@ class MemoryLedger(HierarchyPart):
             agent=agent,
             waiting=len(waiting),
             in_flight=len(rows) - len(waiting),
+            bytes=database.inbox(database.agent(agent).id).bytes,
+            bounds=database.agent(agent).bounds,
             oldest_at=waiting[0].message.accepted_at if waiting else None,
             first=tuple(self._view(row.message, [row]) for row in waiting[:limit]),
         )

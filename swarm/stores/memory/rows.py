@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from swarm.bounds import MailBounds
 from swarm.errors import IllegalTransition
 from swarm.records import (
     TASK_TRANSITIONS,
@@ -26,6 +27,8 @@ from swarm.records import (
 )
 
 OPEN: Final = ("accepted", "dispatched")
+ANSWERS: Final = ("result", "notice")
+"""What an agent gets because of what it sent: outside of the bound of its inbox."""
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ class AgentRow:
     orphaned: bool = False
     died_at: int | None = None
     birth: BirthRow | None = None
+    bounds: MailBounds = field(default_factory=MailBounds)
 
     def plan(self) -> tuple[Any, ...]:
         """What the swarm file decides."""
@@ -63,6 +67,7 @@ class AgentRow:
             self.replicas,
             self.balance,
             self.orphans,
+            self.bounds,
         )
 
 
@@ -90,20 +95,51 @@ class MessageRow:
     traceparent: str | None = None
     origin: str | None = None
     deliveries: list[DeliveryRow] = field(default_factory=list)
+    announced: bool = False
+    requeue_of: str | None = None
+
+
+@dataclass(slots=True)
+class InboxCount:
+    """How much waits for one agent, so that nobody has to count it."""
+
+    messages: int = 0
+    bytes: int = 0
+    answers: int = 0
+
+    def add(self, row: DeliveryRow, sign: int) -> None:
+        if row.message.kind in ANSWERS:
+            self.answers += sign
+        else:
+            self.messages += sign
+            self.bytes += sign * row.bytes
 
 
 @dataclass(slots=True)
 class DeliveryRow:
+    """`state` is changed by `move` only, which keeps the count of its inbox."""
+
     seq: int
     message: MessageRow
     recipient: str | None
     state: DeliveryState = "accepted"
+    bytes: int = 0
+    inbox: InboxCount | None = None
     attempts: int = 0
     crashes: int = 0
     reason: str | None = None
     handled_at: int | None = None
     ended_at: int | None = None
     """When it expired or died."""
+    last_error: str | None = None
+    requeued: tuple[str, int, str] | None = None
+    """As which message, when, by whom."""
+    dropped: tuple[int, str] | None = None
+
+    def move(self, state: DeliveryState) -> None:
+        if self.inbox is not None and (self.state == "accepted") != (state == "accepted"):
+            self.inbox.add(self, 1 if state == "accepted" else -1)
+        self.state = state
 
     @property
     def open(self) -> bool:

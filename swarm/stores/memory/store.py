@@ -35,6 +35,7 @@ from swarm.stores.checks import (
     check_turn,
     to_json,
 )
+from swarm.stores.memory.accepting import accept
 from swarm.stores.memory.database import MemoryDatabase
 from swarm.stores.memory.delegation import delegate
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, agent_record
@@ -91,11 +92,12 @@ class MemoryStore:
                 return refusal
             if turn.dead is not None:
                 sender = database.agents[delivery.message.sender]
+                delivery.last_error = turn.dead
                 database.end_delivery(delivery, "dead", turn.dead)
                 return Committed("committed", () if sender.reserved else (sender.name,))
             self._handle(delivery)
         database.remember(me, turn.memories)
-        receipts, dead = database.accept(me, turn.outgoing, strict=False, in_hand=delivery)
+        receipts, dead = accept(database, me, turn.outgoing, strict=False, in_hand=delivery)
         recipients = [name for receipt in receipts for name in receipt.recipients]
         if turn.outcome is not None:
             told = settle(database, me, turn.outcome, delivery)
@@ -119,20 +121,21 @@ class MemoryStore:
         return None
 
     def _handle(self, delivery: DeliveryRow) -> None:
-        delivery.state, delivery.handled_at = "handled", self._database.now()
+        delivery.move("handled")
+        delivery.handled_at = self._database.now()
         self._database.close_delivery(delivery)
 
     async def post(self, messages: Sequence[Outgoing]) -> list[Receipt]:
         check_outgoing(messages)
         to_json("The message", messages)
         database, me = self._open()
-        return database.accept(me, messages, strict=True)[0]
+        return accept(database, me, messages, strict=True)[0]
 
     async def resolve(self, address: str) -> tuple[str, ...]:
         check_text("The address", address)
         database, me = self._open()
         names = tuple(row.name for row in database.addressed(me, address))
-        if not names and address not in ("all", "children"):
+        if not names and address not in ("all", "children") and not database.is_group(address):
             raise database.unknown(address)
         return names
 

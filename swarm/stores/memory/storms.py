@@ -49,7 +49,7 @@ class Storms:
         recipient = next((a for a in recipients if a.name == message.to), None)
         other = recipient.name if recipient else ""
         if message.hops > MAX_HOPS:
-            return self._note(
+            return self.note(
                 "hops", sender.name, other,
                 f"this conversation has come through {MAX_HOPS} agents, the last of them "
                 f"{self._path(sender, other, cause)}; look for agents that answer each other",
@@ -59,13 +59,13 @@ class Storms:
             count = 1 if recipient else len(recipients)
             self._conversations[message.origin] = self._conversations.get(message.origin, 0) + count
             if self._conversations[message.origin] > most:
-                return self._note(
+                return self.note(
                     "conversation", sender.name, other,
                     f"over {most} messages have come of one, which is limits.conversation_messages, the last of "
                     f"them through {self._path(sender, other, cause)}",
                 )  # fmt: skip
         if (most := limits.tells_per_minute) and self._pace(sender.id, "") > most:
-            return self._note(
+            return self.note(
                 "quota", sender.name, "",
                 f"{sender.name} has sent over {most} messages within a minute, which is limits.tells_per_minute",
             )  # fmt: skip
@@ -73,7 +73,7 @@ class Storms:
             minute, back = self._paces.get((recipient.id, sender.id), (0, 0))
             answered = minute == self._now() // 60_000 and back > most // 2
             if self._pace(sender.id, recipient.id) > most and answered:
-                return self._note(
+                return self.note(
                     "pair_rate", sender.name, other,
                     f"{sender.name} and {other} have sent each other over {most} messages within a minute, "
                     "which is limits.pair_per_minute",
@@ -109,7 +109,7 @@ class Storms:
             cause = self._got(before, cause.in_reply_to)
         return ("… → " if len(names) == 8 else "") + " → ".join(reversed(names))
 
-    def _note(self, kind: StormKind, sender: str, recipient: str, text: str) -> str:
+    def note(self, kind: StormKind, sender: str, recipient: str, text: str) -> str:
         now = self._now()
         old = self.noted.get((kind, sender, recipient))
         self.noted[kind, sender, recipient] = Storm(

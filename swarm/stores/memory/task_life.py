@@ -30,7 +30,8 @@ def settle(
         return None
     if delivery is None or delivery.message.room != f"task:{task.id}":
         for row in database.on_their_way(task):
-            row.state, row.handled_at = "handled", database.now()
+            row.move("handled")
+            row.handled_at = database.now()
             database.close_delivery(row)
     if task.state != "working":
         return None

@@ -9,6 +9,8 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
+from swarm.bounds import MailBounds
+from swarm.dead_letters import DeadLetter, Requeued
 from swarm.errors import StoreDown, UnknownAgent, UnknownChild
 from swarm.ledger import LeaseLost
 from swarm.limits import Storm, refused
@@ -33,6 +35,7 @@ from swarm.records import (
 from swarm.retention import Pruned, PrunePart, Retention
 from swarm.stores.checks import (
     MOST_REASON,
+    check_groups,
     check_id,
     check_outgoing,
     check_plans,
@@ -48,6 +51,7 @@ from swarm.stores.postgres.roles import verifier
 from swarm.stores.postgres.rows import (
     to_agent,
     to_change,
+    to_dead_letter,
     to_dispatch,
     to_ended,
     to_message_views,
@@ -139,8 +143,10 @@ class PostgresLedger(HierarchyPart):
         plans: Sequence[AgentPlan],
         passwords: Mapping[str, str],
         limits: HierarchyLimits = DEFAULT_LIMITS,
+        groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         check_plans(plans)
+        check_groups(groups or {}, plans)
         verifiers = await asyncio.to_thread(
             lambda: {
                 p.name: verifier(role_name(self._swarm, p.id), passwords[p.name])
@@ -153,6 +159,7 @@ class PostgresLedger(HierarchyPart):
             to_json("The plan", plans),
             msgspec.json.encode(verifiers).decode(),
             to_json("The limits", limits),
+            to_json("The groups", dict(groups or {})),
             id="the registry",
         )
 
@@ -200,6 +207,36 @@ class PostgresLedger(HierarchyPart):
 
     async def end_overdue(self) -> list[Ended]:
         return [to_ended(row) for row in await self._write("end_overdue", id="a sweep")]
+
+    async def end_aged(self) -> list[Ended]:
+        return [to_ended(row) for row in await self._write("end_aged", id="a sweep")]
+
+    # ── dead letters ──────────────────────────────────────────────────────────────────────────────
+    async def dead_letters(
+        self, *, agent: str | None = None, limit: int = 100, settled: bool = False
+    ) -> list[DeadLetter]:
+        check_text("The agent", agent)
+        rows = await self._connections.read(_SQL["dead_letters"], agent, limit, settled)
+        return [to_dead_letter(row) for row in rows]
+
+    async def dead_letter(self, delivery: int) -> DeadLetter | None:
+        rows = await self._connections.read(_SQL["dead_letter"], delivery)
+        return to_dead_letter(rows[0]) if rows else None
+
+    async def dead_letters_of(self, id: str, *, agent: str | None = None) -> list[DeadLetter]:
+        check_text("The agent", agent)
+        rows = await self._connections.read(_SQL["dead_letters_of"], check_id("message", id), agent)
+        return [to_dead_letter(row) for row in rows]
+
+    async def requeue(self, delivery: int, id: str, by: str) -> Requeued:
+        try:
+            rows = await self._write("requeue", delivery, check_id("message", id), by, id=id)
+        except UnknownAgent as error:
+            raise await self._with_near_names(error.address) from None
+        return Requeued(delivery, id, tuple(sorted(rows[0][0])))
+
+    async def drop_dead(self, delivery: int, by: str) -> None:
+        await self._write("drop_dead", delivery, by, id=f"dead letter {delivery}")
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
     async def delegate(self, sender: str, tasks: Sequence[NewTask]) -> list[Task]:
@@ -273,6 +310,8 @@ class PostgresLedger(HierarchyPart):
             agent=agent,
             waiting=rows[0]["waiting"],
             in_flight=rows[0]["in_flight"],
+            bytes=rows[0]["bytes"],
+            bounds=MailBounds(**{name: rows[0][name] for name in MailBounds.__struct_fields__}),
             oldest_at=rows[0]["oldest_at"],
             first=tuple(to_message_views(first)),
         )

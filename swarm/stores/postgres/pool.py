@@ -18,6 +18,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 from bus.errors import Refused
 from swarm.errors import (
     IllegalTransition,
+    InboxFull,
     NoAuthority,
     StoreDown,
     StoreError,
@@ -259,6 +260,10 @@ def translate(error: BaseException) -> Exception:
             return Refused(f"{text}.", reason="hierarchy")
         case "SW021":
             return UnknownChild(text.removeprefix("Child agent ").removesuffix(" not found"))
+        case "SW030":
+            return InboxFull(text, str(getattr(error, "detail", "") or ""))
+        case "SW031":
+            return Refused(f"{text}.", reason="dead_letter")
         case "28P01" | "28000":
             return StoreError(
                 "The database refuses this login; provision the agents again.", reason="login_refused"

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from swarm.dead_letters import DeadLetter
 from swarm.limits import Storm
 from swarm.records import (
     AgentPermissions,
@@ -45,7 +46,7 @@ def to_agent(row: Row) -> AgentRecord:
         source=row["source"],
         parent=row["parent"],
         permissions=AgentPermissions(
-            row["create_children"], row["control_children"], row["access_parent_memory"]
+            row["create_children"], row["control_children"], row["access_parent_memory"], row["announce"]
         ),
         roles=tuple(row["roles"]),
         replicas=row["replicas"],
@@ -94,6 +95,33 @@ def to_ended(row: Row) -> Ended:
         recipient=row["recipient"],
         state=row["state"],
         reason=row["reason"],
+    )
+
+
+def to_dead_letter(row: Row) -> DeadLetter:
+    return DeadLetter(
+        delivery=row["delivery"],
+        id=str(row["id"]),
+        sender=row["sender"],
+        recipient=row["recipient"],
+        to=row["address"],
+        room=row["room"],
+        kind=row["kind"],
+        content=_content.decode(row["content"]),
+        state=row["state"],
+        reason=row["reason"] or "",
+        attempts=row["attempts"],
+        crashes=row["crashes"],
+        hash=row["hash"],
+        accepted_at=row["accepted_at"],
+        ended_at=row["ended_at"],
+        error=row["error"],
+        requeue_of=None if row["requeue_of"] is None else str(row["requeue_of"]),
+        requeued_as=None if row["requeued_as"] is None else str(row["requeued_as"]),
+        requeued_at=row["requeued_at"],
+        requeued_by=row["requeued_by"],
+        dropped_at=row["dropped_at"],
+        dropped_by=row["dropped_by"],
     )
 
 

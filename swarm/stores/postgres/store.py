@@ -126,9 +126,15 @@ class PostgresStore:
     async def resolve(self, address: str) -> tuple[str, ...]:
         check_text("The address", address)
         names = tuple(row["name"] for row in await self._connections.read(_SQL["resolve"], address))
-        if not names and address not in ("all", "children"):
+        if not names and address not in ("all", "children") and not await self._is_group(address):
             raise await self._with_near_names(UnknownAgent(address))
         return names
+
+    async def _is_group(self, address: str) -> bool:
+        """A group that has nobody but this agent in it is no mistake."""
+        return address.startswith("group:") and bool(
+            (await self._connections.read(_SQL["knows_group"], address))[0][0]
+        )
 
     async def _with_near_names(self, error: UnknownAgent) -> UnknownAgent:
         return UnknownAgent(error.address, await self._names())

@@ -167,6 +167,7 @@ def _provision(connection: sqlite3.Connection, plans: Sequence[AgentPlan], now: 
                 "create_children": rights.create_children,
                 "control_children": rights.control_children,
                 "access_parent_memory": rights.access_parent_memory,
+                "announce": rights.announce,
                 "roles": to_json("The roles", plan.roles),
                 "replicas": plan.replicas,
                 "balance": plan.balance,

@@ -39,6 +39,7 @@ def to_agent(row: sqlite3.Row) -> AgentRecord:
             create_children=bool(row["create_children"]),
             control_children=bool(row["control_children"]),
             access_parent_memory=bool(row["access_parent_memory"]),
+            announce=bool(row["announce"]),
         ),
         roles=_words.decode(row["roles"]),
         replicas=row["replicas"],

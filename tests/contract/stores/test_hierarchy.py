@@ -11,7 +11,7 @@ from bus.errors import Refused
 from swarm.errors import NoAuthority, StoreError, UnknownAgent, UnknownChild
 from swarm.ids import string_to_uuid
 from swarm.ledger import LeaseLost
-from swarm.records import AgentPermissions, AgentRecord, Family, HierarchyLimits, NewChild
+from swarm.records import CHILD_PERMISSIONS, AgentPermissions, AgentRecord, Family, HierarchyLimits, NewChild
 from tests.contract.store_fixtures import CONTROL, FAMILY, World, memory, plan, task
 
 
@@ -56,7 +56,7 @@ async def test_f10_a_child_is_registered_with_the_defaults_of_a_child(world: Wor
     assert await world.ledger.spawn("boss", child("apprentice", roles=("help",), orphans="stop"))
     born = await record(world, "apprentice")
     assert born.parent == "boss"
-    assert born.permissions == AgentPermissions(False, False, True)
+    assert born.permissions == CHILD_PERMISSIONS
     assert (born.replicas, born.desired, born.status, born.orphans) == (1, "running", "inactive", "stop")
     assert born.birth is not None and (born.birth.of, born.birth.secrets) == ("boss", ())
     assert (await record(world, "reader")).birth is None
@@ -107,7 +107,7 @@ async def test_f10_a_child_never_has_more_rights_than_its_parent(world: World) -
     with pytest.raises(NoAuthority, match="access_parent_memory"):
         await world.ledger.spawn("maker", child("apprentice", permissions={"access_parent_memory": True}))
     assert await world.ledger.spawn("maker", child("apprentice", permissions={"create_children": True}))
-    assert (await record(world, "apprentice")).permissions == AgentPermissions(True, False, False)
+    assert (await record(world, "apprentice")).permissions == AgentPermissions(True, False, False, False)
     with pytest.raises(StoreError, match="did you mean create_children"):
         await world.ledger.spawn("maker", child("other", permissions={"creat_children": True}))
 
@@ -218,7 +218,7 @@ async def test_f12_a_right_that_is_taken_is_gone_from_the_whole_subtree(world: W
 
     less = [msgspec.structs.replace(p, permissions=AgentPermissions(True, False)) for p in FAMILY[:1]]
     await world.provision(*less, *FAMILY[1:])
-    assert (await record(world, "clerk")).permissions == AgentPermissions(True, False, True)
+    assert (await record(world, "clerk")).permissions == AgentPermissions(True, False, True, False)
     with pytest.raises(NoAuthority):
         await world.another_store("clerk").delegate([task("page")])
     ended = await world.ledger.task(waiting.id)
@@ -232,7 +232,7 @@ async def test_f12_a_right_that_is_taken_is_gone_from_the_whole_subtree(world: W
         await world.ledger.permit("chief", {"control_children": True})
 
     await world.provision(*FAMILY)  # given back to the parent, it is the subtree's again as it was declared
-    assert (await record(world, "clerk")).permissions == AgentPermissions(False, True, True)
+    assert (await record(world, "clerk")).permissions == AgentPermissions(False, True, True, False)
     await world.another_store("clerk").delegate([task("page")])
 
 
@@ -303,7 +303,7 @@ async def test_f16_orphans_go_to_their_grandparent_and_keep_no_more_rights_than_
     await world.ledger.permit("chief", {"control_children": False})
     assert await world.ledger.settle_death("chief") == ["clerk"]
     clerk = await record(world, "clerk")
-    assert (clerk.parent, clerk.permissions) == ("boss", AgentPermissions(True, True, True))
+    assert (clerk.parent, clerk.permissions) == ("boss", AgentPermissions(True, True, True, False))
     assert clerk.birth is not None and clerk.birth.of == "chief"
     assert await world.ledger.settle_return("chief") == []
     await world.ledger.remove_child("boss", "clerk")

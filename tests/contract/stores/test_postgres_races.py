@@ -87,7 +87,9 @@ async def test_order_holds_when_a_room_is_committed_from_many_connections(
 async def test_two_ledgers_never_claim_one_delivery_twice(postgres_world: PostgresWorld) -> None:
     world = postgres_world
     for _ in range(4):
-        await world.store("boss").post([message("all") for _ in range(25)])
+        await world.store("boss").post(
+            [message(to) for to in ("reader", "writer", "stranger") for _ in range(25)]
+        )
     other = world.another_ledger()
     other.epoch = world.ledger.epoch
     claims = await asyncio.gather(
