@@ -25,6 +25,7 @@ from swarm.store import Store
 from swarm.stores.memory import MemoryDatabase, MemoryStore
 from swarm.stores.postgres import PostgresLedger, PostgresStore, agent_url
 from swarm.stores.sqlite import SqliteDatabase, SqliteStore
+from swarm.stores.sqlite.edge import EdgeBounds, EdgeStore
 from tests.containers import postgres_container
 
 CONTROL = AgentPermissions(create_children=True, control_children=True)
@@ -178,6 +179,14 @@ class SqliteWorld(World):
         await self.database.close()
 
 
+class EdgeWorld(SqliteWorld):
+    """The same with the store of the edge. Its bounds are tested in test_edge_store.py; here they are far."""
+
+    def _open_store(self, name: str) -> EdgeStore:
+        bounds = EdgeBounds(max_memories=100_000, outbox_size=0)
+        return EdgeStore(self.database, name, string_to_uuid(name), bounds, owner=False)
+
+
 @contextlib.asynccontextmanager
 async def administrator(world: PostgresWorld) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(world.url, server_settings={"search_path": world.swarm})
@@ -214,7 +223,12 @@ def container_url() -> Iterator[str]:
 
 
 LEDGERS = ["memory", "postgres", pytest.param("container", marks=pytest.mark.containers)]
-ON_EVERY_STORE = pytest.mark.parametrize("world_url", ["sqlite", *LEDGERS], indirect=True)
+ON_EVERY_STORE = pytest.mark.parametrize("world_url", ["sqlite", "edge", *LEDGERS], indirect=True)
+
+
+@pytest.fixture
+def edge_url(tmp_path: Path) -> str:
+    return f"edge:{tmp_path / 'agents.db'}"
 
 
 @pytest.fixture
@@ -235,6 +249,8 @@ async def world(world_url: str | None) -> AsyncIterator[World]:
         made = MemoryWorld()
     elif world_url.startswith("sqlite:"):
         made = SqliteWorld(Path(world_url.removeprefix("sqlite:")))
+    elif world_url.startswith("edge:"):
+        made = EdgeWorld(Path(world_url.removeprefix("edge:")))
     else:
         made = PostgresWorld(world_url)
     try:

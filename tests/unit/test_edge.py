@@ -66,6 +66,8 @@ async def test_h7_what_is_set_stands_over_the_defaults_and_so_does_the_callers_s
     mine = private_store("ada", edge_runtime(ADA).agent_id)
     async with edge(adapter=mine) as runtime:
         assert runtime.store is mine
+    with pytest.raises(ConfigError, match="the edge's own, which has the outbox"):
+        edge_runtime(ADA, mine, settings={"SYNC_URL": f"postgresql://s.{runtime.agent_id}:p@host/db"})
     assert not (tmp_path / "agent.db").exists(), "the caller's store is not overridden"
 
 

@@ -54,12 +54,18 @@ class Entry:
 
 
 class EdgeStore(SqliteStore):
-    """Owns its file and closes it."""
+    """Owns its file and closes it, unless told otherwise."""
 
     def __init__(
-        self, database: SqliteDatabase, agent: str, agent_id: str, bounds: EdgeBounds | None = None
+        self,
+        database: SqliteDatabase,
+        agent: str,
+        agent_id: str,
+        bounds: EdgeBounds | None = None,
+        *,
+        owner: bool = True,
     ) -> None:
-        super().__init__(database, agent, agent_id, owner=True)
+        super().__init__(database, agent, agent_id, owner=owner)
         self.bounds = bounds or EdgeBounds()
         self.not_queued = 0
         """How many memories the swarm will not get, because their half of the outbox was full."""

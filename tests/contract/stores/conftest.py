@@ -1,5 +1,6 @@
 from tests.contract.store_fixtures import (
     container_url,
+    edge_url,
     postgres_server,
     postgres_url,
     postgres_world,
@@ -10,6 +11,7 @@ from tests.contract.store_fixtures import (
 
 __all__ = [
     "container_url",
+    "edge_url",
     "postgres_server",
     "postgres_url",
     "postgres_world",

@@ -18,6 +18,7 @@ from swarm.records import Committed, Turn
 from swarm.store import Store
 from swarm.stores import memory as in_memory
 from swarm.stores import sqlite
+from swarm.stores.sqlite.edge import EdgeBounds, EdgeStore
 from swarm.testing import agent, say
 from tests.contract.store_fixtures import memory, message, task
 
@@ -29,13 +30,15 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "ada.db"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "edge"])
 async def store(request: pytest.FixtureRequest, file: Path) -> AsyncIterator[Store]:
     opened: Store
     if request.param == "memory":
         opened = in_memory.private_store("ada", ADA)
-    else:
+    elif request.param == "sqlite":
         opened = sqlite.private_store(file, "ada", ADA)
+    else:
+        opened = EdgeStore(sqlite.SqliteDatabase(file), "ada", ADA, EdgeBounds(outbox_size=0))
     await opened.init()
     yield opened
     await opened.close()
