@@ -9,7 +9,7 @@ WORKERS ?= 2
 RUNS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-containers asyncapi machine lint bench endurance lock clean
+.PHONY: help install demo test test-containers asyncapi machine failpoints lint bench endurance lock clean
 
 help: ## list the chores
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -43,6 +43,9 @@ lint: install ## style, types and the import law
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+failpoints: install ## every process killed, stopped and delayed at every arrow of a message's way (some minutes)
+	@SWARM_TEST_FAILPOINTS=all $(BIN)/pytest tests/faults/test_failpoints.py -q -p no:cacheprovider -s
 
 bench: install ## the benchmarks; BENCH="--only P1" for one
 	@$(BIN)/python -m bench $(BENCH)

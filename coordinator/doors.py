@@ -27,6 +27,7 @@ from coordinator.router import Router
 from coordinator.spawning import Spawning
 from swarm import protocol
 from swarm.errors import StoreError, SwarmError, UnknownAgent
+from swarm.failpoints import reached
 from swarm.ledger import LeaseLost, Ledger
 from swarm.protocol import Beat, Bell, Exited, Goodbye, Hello, NodeBeat, Welcome
 from swarm.records import OPERATOR, Content, Outgoing
@@ -151,6 +152,7 @@ class Doors:
         self._roll.compare(instance, beat)
 
     def _bell(self, agent: str, bell: Bell) -> None:
+        reached("coordinator.bell")
         self._router.done(agent, bell.instance, bell.done)
         if bell.returned:
             for flight in self._router.returned(agent, bell.instance, bell.returned):
@@ -185,7 +187,9 @@ class Doors:
                 origin=said.origin,
                 traceparent=said.traceparent,
             )
+            reached("coordinator.accept.before")
             [receipt] = await self._ledger.accept(sender, [message])
+            reached("coordinator.accept.after")
         except LeaseLost:
             raise
         except (BusError, SwarmError) as error:

@@ -35,6 +35,7 @@ from collections.abc import Callable
 from coordinator.metrics import Metrics
 from coordinator.settings import CoordinatorSettings
 from swarm.errors import StoreError
+from swarm.failpoints import reached
 from swarm.ledger import LeaseLost, Ledger
 
 log = logging.getLogger(__name__)
@@ -108,9 +109,11 @@ class Lease:
             log.warning("The lease was not given back (%s); it ends by itself.", error or "timeout")
 
     async def _take(self) -> int | None:
+        reached("coordinator.lease.renew")
         sent = time.monotonic()
         async with asyncio.timeout(self._settings.lease_seconds):
             epoch = await self._ledger.take_lease(self.holder, self._settings.lease_seconds)
         if epoch is not None:
+            reached("coordinator.lease.renewed")
             self._sent = sent
         return epoch

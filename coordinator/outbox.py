@@ -19,6 +19,7 @@ from bus.envelope import Envelope, error_body, pack
 from bus.errors import BusError, Disconnected
 from bus.subjects import DOWN_TEMPLATE
 from coordinator.metrics import Metrics
+from swarm.failpoints import reached
 from swarm.ids import new_id
 from swarm.records import COORDINATOR
 from swarm.tracing.tracer import UNTRACED, Tracer
@@ -72,6 +73,8 @@ class Outbox:
             if not self._may_speak():
                 self._queue.clear()  # somebody else speaks now
                 return
+            if envelope.kind != "control":
+                reached("coordinator.publish.before")
             try:
                 if self._tracer is not UNTRACED and envelope.kind in CARRIED:
                     await self._publish_traced(subject, envelope, reply)
@@ -83,6 +86,8 @@ class Outbox:
                 # What is lost here is found like everything the wire loses.
                 self._metrics.send_failures += 1
                 log.warning("A message to %s could not be sent: %s", subject, error)
+            if envelope.kind != "control":
+                reached("coordinator.publish.after")
             sent += 1
             if sent % BURST == 0:
                 await asyncio.sleep(0)

@@ -23,6 +23,7 @@ from coordinator.places import Places, is_result
 from coordinator.presence import Instance, Presence
 from coordinator.settings import CoordinatorSettings
 from swarm.errors import StoreError, UnknownAgent
+from swarm.failpoints import reached
 from swarm.ledger import LeaseLost, Ledger
 from swarm.records import COORDINATOR, OPERATOR, Ended
 
@@ -272,7 +273,9 @@ class Router:
                 continue
             deliveries = sorted(notes)
             # If this fails they stay noted: releasing twice is harmless, forgetting is not.
+            reached("coordinator.release.before")
             ended = await self._ledger.release(deliveries, crashed=crashed)
+            reached("coordinator.release.after")
             notes.difference_update(deliveries)
             self._metrics.released += len(deliveries)
             self.told(ended)
@@ -309,6 +312,7 @@ class Router:
         if not free:
             return len(look) > CLAIM_AGENTS
         try:
+            reached("coordinator.claim.before")
             claimed = await self._ledger.claim(free)
         except LeaseLost:
             raise
@@ -317,6 +321,8 @@ class Router:
             self._recover.update(free)
             self._look.update(free)
             raise
+        if claimed:
+            reached("coordinator.claim.after")
         counts = dict.fromkeys(free, 0)
         for dispatch in claimed:
             counts[dispatch.recipient] = counts.get(dispatch.recipient, 0) + 1

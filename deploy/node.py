@@ -35,6 +35,7 @@ from deploy.zygote import Exited, Zygote, ZygoteFailed
 from swarm import protocol
 from swarm.agent.spec import AgentSpec
 from swarm.errors import ConfigError, SwarmError, exit_code
+from swarm.failpoints import reached
 from swarm.project import Project
 from swarm.protocol import BEAT_SECONDS, Assignment, NodeBeat, NodeInstance, Placement, RollCall
 from swarm.telemetry import LogFormat, configure_logging
@@ -204,6 +205,7 @@ class Node:
         if assignment.epoch < self._epoch or self._stopping.is_set():
             return
         self._epoch = assignment.epoch
+        reached("node.assigned")
         wanted = {(each.agent, each.slot): each for each in assignment.placements}
         for place, slot in self._slots.items():
             slot.want(wanted.get(place))
@@ -278,6 +280,7 @@ class Node:
         except BaseException:
             self._gone.pop(name, None)
             raise
+        reached("node.forked")
         return pid, gone
 
     def _spec(self, placement: Placement, instance: str) -> AgentSpec:

@@ -14,6 +14,7 @@ from coordinator.broadcast import Broadcast
 from coordinator.hierarchy import Hierarchy
 from coordinator.router import Router
 from coordinator.verbs.verb import Args, Text, Verbs, Wait
+from swarm.failpoints import reached
 from swarm.ids import new_id
 from swarm.ledger import Ledger
 from swarm.records import OPERATOR, Content, Outgoing
@@ -95,7 +96,9 @@ class Saying:
             content=Content(text=args.text, data=args.data),
             expires_at=None if args.ttl is None else int((time.time() + args.ttl) * 1000),
         )
+        reached("coordinator.accept.before")
         [receipt] = await self._ledger.accept(sender, [message])
+        reached("coordinator.accept.after")
         self._router.ring(receipt.recipients)
         return {"id": receipt.id, "status": "accepted", "recipients": list(receipt.recipients)}
 

@@ -14,6 +14,7 @@ from bus.bus import Bus
 from bus.envelope import Envelope, pack
 from bus.errors import BusError
 from bus.subjects import Subjects
+from swarm.failpoints import reached
 from swarm.ids import new_id
 from swarm.protocol import Bell
 from swarm.records import COORDINATOR
@@ -70,6 +71,8 @@ class BellRope:
             body=pack(bell),
         )
         try:
+            reached("agent.bell.before")
             await self._bus.publish(self._subject, envelope)
+            reached("agent.bell.after")
         except BusError as error:
             log.debug("a bell was not rung: %s", error)

@@ -14,6 +14,7 @@ from bus.errors import Refused
 from swarm.agent.answering import task_outcome
 from swarm.agent.hand import TurnInHand
 from swarm.errors import StoreDown, StoreError, Unknown
+from swarm.failpoints import reached
 from swarm.records import Turn
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ async def commit(turn: TurnInHand) -> None:
     leaves = _leaves_behind(turn)
     while True:
         try:
+            reached("agent.commit.before")
             committed = await turn.runtime.adapter.commit(leaves)
             break
         except (StoreDown, Unknown) as error:
@@ -35,6 +37,7 @@ async def commit(turn: TurnInHand) -> None:
             log.warning("the turn is done but the store is not there to take it (%s); trying again", error)
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT)
+    reached("agent.commit.after")
     # After a lost answer a duplicate may be our own first try, whose recipients a sweep will find.
     mine = committed.status == "committed" or (lost and committed.status == "duplicate")
     turn.rung = committed.recipients

@@ -22,6 +22,7 @@ from swarm.agent.bell import BellRope
 from swarm.agent.critical import answer_instead
 from swarm.agent.handling import handle_ask, handle_delivery, handle_word
 from swarm.agent.replies import Answer
+from swarm.failpoints import reached
 
 if TYPE_CHECKING:
     from swarm.agent.runtime import AgentRuntime
@@ -88,6 +89,7 @@ class Mailbox:
         envelope = incoming.envelope
         if envelope.delivery is not None and envelope.delivery in self._deliveries:
             return
+        reached("agent.receive")
         if envelope.kind in ("result", "notice") and envelope.delivery is not None:
             self._take(Work(envelope, None), f"{envelope.kind}:{envelope.id}", unbounded=True)
         elif envelope.kind in ("tell", "announce", "task") and envelope.delivery is not None:

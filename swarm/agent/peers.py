@@ -27,6 +27,7 @@ from swarm.agent.children import CHILD_SECONDS, Child, Children
 from swarm.agent.hand import TurnInHand, current_turn
 from swarm.agent.hearing import OnPiece
 from swarm.agent.storable import storable_content
+from swarm.failpoints import reached
 from swarm.ids import is_uuid, new_id, string_to_uuid
 from swarm.records import (
     TERMINAL_TASK_STATES,
@@ -286,7 +287,9 @@ class Peers:
             )
             for job in jobs
         ]
+        reached("agent.delegate.before")
         accepted = await self._runtime.adapter.delegate(tasks)
+        reached("agent.delegate.after")
         self.ring({task.child for task in accepted})
         return [TaskHandle(self, task) for task in accepted]
 

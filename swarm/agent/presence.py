@@ -19,6 +19,7 @@ from bus.subjects import Subjects
 from swarm.agent.mailbox import Mailbox
 from swarm.agent.metrics import Metrics, resident_bytes
 from swarm.agent.spec import AgentSpec
+from swarm.failpoints import reached
 from swarm.ids import new_id
 from swarm.protocol import BEAT_SECONDS, Beat, Goodbye, Hello, InstanceStatus, Welcome
 from swarm.records import COORDINATOR
@@ -65,6 +66,7 @@ class Presence:
         wait = HELLO_WAIT
         while True:
             self._called.clear()
+            reached("agent.hello")
             hello = Hello(
                 instance=self._spec.instance,
                 version=self._spec.version,
