@@ -35,6 +35,8 @@ COMMANDS: Final = {
     "run": "one agent alone, over HTTP",
     "logs": "what the processes said",
     "doctor": "what is wrong, and what to do",
+    "backup": "a copy of all that is durable",
+    "restore": "a swarm made from a copy",
     "character": "check or show a character",
     "config": "check swarm.toml, or print its schema",
 }
