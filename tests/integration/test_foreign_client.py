@@ -27,6 +27,7 @@ name = "foreign"
 
 [agents.ada]
 character = "ada.json"
+permissions = { create_children = true, control_children = true }
 
 [agents.bob]
 character = "bob.json"
@@ -131,6 +132,7 @@ async def test_an_instance_without_our_code_says_hello_handles_answers_tells_doe
             assert (forged["kind"], forged["body"]["reason"]) == ("error", "forged_sender")
 
             await _do_a_task(running, ada)
+            await _have_a_child(ada)
 
             await ada.say("goodbye")
             await eventually(lambda: _is_gone(running))
@@ -164,6 +166,31 @@ async def _do_a_task(running: Running, ada: Foreigner) -> None:
         "completed", "three", {"count": 3},
     )  # fmt: skip
     assert not await _report(running, given["id"], came["attempt"], 10, "after the end")
+
+
+async def _have_a_child(ada: Foreigner) -> None:
+    """ "Children at run time": made, found again, refused what it may not, commanded and removed."""
+    child = {
+        "name": "eve", "id": string_to_uuid("eve"), "version": "1",
+        "character": {"name": "eve", "id": string_to_uuid("eve"), "bio": "Was made over the wire."},
+    }  # fmt: skip
+
+    async def say(**body: Any) -> tuple[str, dict[str, Any]]:
+        said = await ada.ask(body["type"], ada.envelope("control", {"wait": 8.0} | body))
+        return said["kind"], said["body"]
+
+    kind, born = await say(type="spawn", child=child)
+    assert (kind, born["agent"], born["parent"], born["created"], born["ready"]) == (
+        "reply", "eve", "ada", True, True,
+    )  # fmt: skip
+    assert (await say(type="spawn", child=child))[1]["created"] is False
+    _, error = await say(type="spawn", child=child | {"version": "2"})
+    assert (error["code"], error["reason"]) == ("refused", "id_taken")
+    _, error = await say(type="child", child="bob", action="stop")
+    assert error["text"] == "No authority over this agent"
+    _, error = await say(type="child", child="nobody", action="stop")
+    assert error["text"] == "Child agent nobody not found"
+    assert (await say(type="child", child="eve", action="remove"))[1]["stopped"] is True
 
 
 async def _is_gone(running: Running) -> bool:

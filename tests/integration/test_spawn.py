@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from swarm.client import Swarm
 from swarm.testing import eventually_sync
 from tests.project_folder import ProjectFolder
 
@@ -106,7 +107,7 @@ def here(tmp_path: Path) -> Iterator[ProjectFolder]:
 
 
 def rows(here: ProjectFolder) -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in here.json("ps", "-a")}
+    return {row["name"]: row for row in Swarm.once(here.project, lambda swarm: swarm.ps())}
 
 
 def all_ready(here: ProjectFolder, *names: str) -> bool:
