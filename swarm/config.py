@@ -286,7 +286,12 @@ def _sentence(where: tuple[int | str, ...], kind: str, text: str) -> str:
         case "missing":
             return f"{place} is missing."
         case "string_pattern_mismatch" if where[-1] == "url":
-            return f"{place} must be a URL such as {'nats' if where[0] == 'bus' else 'postgresql'}://host."
+            if where[0] == "bus":
+                return f"{place} must be a URL such as nats://host."
+            return (
+                f"{place} must be a URL such as postgresql://host: a swarm's ledger is Postgres. SQLite is for one "
+                "agent alone: swarm run."
+            )
         case "string_pattern_mismatch":
             return f"{place} must be lower-case letters, digits, - and _, and begin with a letter or digit."
     return f"{place}: {text[:1].lower()}{text[1:]}."

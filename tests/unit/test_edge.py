@@ -136,6 +136,27 @@ def test_h7_an_agent_at_the_edge_stays_within_64_mb_through_a_long_day(tmp_path:
     assert (tmp_path / "agent.db").stat().st_size < 2_000_000
 
 
+async def test_h10_a_full_outbox_is_read_by_whoever_asked_and_the_agent_goes_on() -> None:
+    async def report(message: Any, runtime: AgentRuntime) -> str:
+        """Reports to the boss."""
+        await runtime.peers.tell("boss", message.text)
+        return "reported"
+
+    async def is_a_report(message: Any) -> bool:
+        return str(message.text).startswith("report")
+
+    url = f"postgresql://s.{edge_runtime(ADA).agent_id}:p@127.0.0.1:1/db"
+    settings = {"SYNC_URL": url, "outboxSize": 2}
+    async with edge(
+        Plugin("p", actions=[Action("REPORT", report, validate=is_a_report)]), settings=settings
+    ) as runtime:
+        assert await text(runtime, "report: 1") == "reported"
+        assert "The outbox holds 2 entries" in await text(runtime, "report: 2")
+        assert "Ada" in await text(runtime, "who are you?")
+        assert await runtime.store.count_memories() == 6
+        assert runtime.get_setting("SYNC_URL") is None, "plugins need no other login"
+
+
 # ── H8: essential plugins, with what they need ────────────────────────────────────────────────────
 def write_plugins(folder: Path) -> None:
     for name, rest in {
