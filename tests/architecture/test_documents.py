@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.metrics import Metrics
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [str(file.relative_to(ROOT)) for file in sorted((ROOT / "docs").rglob("*.md"))]
 PROOFS = sorted(set(re.findall(r"`(\w+)::(test_\w+)`", (ROOT / "docs/reliability.md").read_text())))
@@ -67,3 +69,18 @@ def test_a_link_leads_somewhere(document: str) -> None:
             headings = re.findall(r"^#+ (.+)$", target.read_text(), re.M)
             slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
             assert anchor[1:] in slugs, f"{document} links to {file}{anchor}"
+
+
+METRIC = re.compile(r"`?\b(swarm_[a-z_]+)\b")
+
+
+@pytest.mark.parametrize("document", ["docs/runbook.md", "docs/guide/metrics.md"])
+def test_a_metric_that_is_named_is_told_by_somebody(document: str) -> None:
+    code = "".join(
+        (ROOT / file).read_text()
+        for file in ("swarm/agent/families.py", "coordinator/families.py", "deploy/node_pages.py")
+    )
+    own = {f"swarm_coordinator_{name}_total" for name in Metrics().as_dict()}
+    named = set(METRIC.findall((ROOT / document).read_text())) - {"swarm_coordinator_"}
+    missing = {name for name in named if name not in own and f'"{name}"' not in code}
+    assert not missing, f"{document} names {', '.join(sorted(missing))}"
