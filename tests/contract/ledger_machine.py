@@ -76,6 +76,9 @@ class LedgerMachine(RuleBasedStateMachine):
             self._tell("boss", "reader", "plan", text)
         self._tell("operator", "reader", "plan", "three")
         self._delegate("boss", "reader", 2, None, None)
+        # Somebody has all of it in hand already, as first attempts, and is thought to be dead.
+        self.in_hand += self.ground.run(self._renew().claim({"reader": 4}))
+        self.ground.run(self._renew().release_all_but("reader", []))
         self._look()
 
     def _succeed(self) -> None:

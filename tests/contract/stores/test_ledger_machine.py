@@ -44,6 +44,6 @@ def test_the_ledger_on_postgres_keeps_its_invariants(postgres_url: str) -> None:
     with asyncio.Runner() as runner:
         ground = PostgresGround(runner, postgres_url)
         try:
-            run_state_machine_as_test(lambda: LedgerMachine(ground), settings=profile(12, 30))  # type: ignore[arg-type]
+            run_state_machine_as_test(lambda: LedgerMachine(ground), settings=profile(8, 30))  # type: ignore[arg-type]
         finally:
             ground.close()
