@@ -26,8 +26,8 @@ PARTS: Final[tuple[PrunePart, ...]] = ("tasks", "messages", "unheard", "memories
 class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Days, by what it is; 0 keeps it for ever. `memories_of` has an agent's own, by its name.
 
-    A dead letter is its own tombstone, the only sign that a sequence has a gap: `dead` is not shorter than
-    `messages` (`why_not` says so), so that it is there as long as its neighbours are.
+    `dead` is the age of dead letters, which expired or died. One is its own tombstone, the only sign that a sequence
+    has a gap: `dead` is not shorter than `messages` (`why_not` says so), so that it is there as long as its neighbours.
     """
 
     messages: Days = 30

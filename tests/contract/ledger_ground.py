@@ -63,6 +63,8 @@ class Tables(msgspec.Struct, frozen=True):
     effects: tuple[int, ...] = ()
     epoch: int = 0
     pruned: dict[str, int] = {}
+    inboxes: dict[str, tuple[int, int]] | None = None
+    """By agent: how many messages, and how many answers, the ledger says are waiting. None where nobody keeps count."""
 
 
 class Ground(Protocol):
@@ -163,9 +165,12 @@ select jsonb_build_array(
     (select coalesce(jsonb_agg((content -> 'data' ->> 'delivery')::bigint
          order by (content -> 'data' ->> 'delivery')::bigint), '[]') from memories),
     (select epoch from lease),
-    (select coalesce(jsonb_object_agg(what, count), '{}') from pruned))::text
+    (select coalesce(jsonb_object_agg(what, count), '{}') from pruned),
+    (select coalesce(jsonb_object_agg(a.name, jsonb_build_array(c.messages, c.answers)), '{}')
+     from (select agent, sum(messages) as messages, sum(answers) as answers from inbox_counts group by agent) c
+     join agents a on a.id = c.agent))::text
 """
-KEPT = ("agents", "characters", "lease", "schema_migrations", "test_clock")
+KEPT = ("agents", "characters", "lease", "schema_migrations", "test_clock", "limits", "send_limits")
 
 
 class _Found(msgspec.Struct, frozen=True, array_like=True):
@@ -174,6 +179,7 @@ class _Found(msgspec.Struct, frozen=True, array_like=True):
     effects: tuple[int, ...]
     epoch: int
     pruned: dict[str, int]
+    inboxes: dict[str, tuple[int, int]]
 
 
 class PostgresGround:
@@ -214,4 +220,4 @@ class PostgresGround:
 
     def tables(self) -> Tables:
         found = msgspec.json.decode(self.run(self._admin.fetchval(TABLES)), type=_Found)
-        return Tables(found.deliveries, found.tasks, found.effects, found.epoch, found.pruned)
+        return Tables(found.deliveries, found.tasks, found.effects, found.epoch, found.pruned, found.inboxes)

@@ -125,6 +125,18 @@ def i6_whoever_is_concerned_is_told(done: History, now: Tables) -> Iterator[str]
         yield f"I6: due are the notices and results {due - told}, and nobody is owed {told - due}"
 
 
+def i6_the_counters_are_right(now: Tables) -> Iterator[str]:
+    """How much waits for whom is kept count of, not counted: whatever happens, it must be right."""
+    waiting: dict[str, list[int]] = {}
+    for row in now.deliveries:
+        if row.state == "accepted" and row.recipient is not None:
+            waiting.setdefault(row.recipient, [0, 0])[row.kind in ("result", "notice")] += 1
+    for agent in waiting.keys() | (now.inboxes or {}).keys():
+        counted = (now.inboxes or {}).get(agent, (0, 0))
+        if tuple(waiting.get(agent, (0, 0))) != counted:
+            yield f"I6: {waiting.get(agent)} messages and answers wait for {agent}, and {counted} are counted"
+
+
 def i7_tasks_obey(before: Tables, now: Tables) -> Iterator[str]:
     was = {task.id: task for task in before.tasks}
     bodies: dict[str, list[DeliveryRow]] = {}
@@ -169,6 +181,7 @@ def all_of_them(done: History, before: Tables, now: Tables) -> list[str]:
         *i4_i5_nobody_else_and_nothing_unsent(done, now),
         *i6_the_account_is_whole(done, now),
         *i6_whoever_is_concerned_is_told(done, now),
+        *(i6_the_counters_are_right(now) if now.inboxes is not None else ()),
         *i7_tasks_obey(before, now),
         *i8_epochs_go_up(done, now),
     ]

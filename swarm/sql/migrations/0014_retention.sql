@@ -12,13 +12,14 @@ alter table pruned force row level security;
 create policy owner on pruned to current_user using (true) with check (true);
 
 -- Messages to a group that had nobody in it have no delivery by which they would be found.
-create index messages_to_groups on messages (accepted_at) where kind = 'announce' or address in ('all', 'children');
+create index messages_to_groups on messages (accepted_at)
+    where kind = 'announce' or address in ('all', 'children') or address like 'group:%';
 
 -- The moment before which such a delivery must have ended to be forgotten; null: never.
 create function moment_for(p_delivery deliveries, p_before jsonb) returns bigint language sql immutable
 as $$
     select (p_before ->> case
-        when p_delivery.state = 'dead' then 'dead'
+        when p_delivery.state in ('expired', 'dead') then 'dead'
         when p_delivery.kind = 'notice' then 'notices'
         when p_delivery.kind = 'announce' then 'announcements'
         else 'messages' end)::bigint
@@ -101,7 +102,7 @@ begin
     with deleted as (
         delete from messages m using (
             select a.id, a.sender from messages a
-            where (a.kind = 'announce' or a.address in ('all', 'children'))
+            where (a.kind = 'announce' or a.address in ('all', 'children') or a.address like 'group:%')
               and a.accepted_at < (p_before ->> 'announcements')::bigint
               and not exists (select from deliveries d where d.message = a.id and d.sender = a.sender)
             order by a.accepted_at limit p_most for update skip locked) u

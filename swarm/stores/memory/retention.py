@@ -71,7 +71,7 @@ def _has_unread_notice(database: MemoryDatabase, row: DeliveryRow) -> bool:
 
 
 def _kind_of_age(row: DeliveryRow) -> str:
-    if row.state == "dead":
+    if row.state in ("expired", "dead"):
         return "dead"
     return {"notice": "notices", "announce": "announcements"}.get(row.message.kind, "messages")
 
