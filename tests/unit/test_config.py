@@ -8,7 +8,7 @@ import pytest
 
 from swarm.config import json_schema, load_config, parse_config
 from swarm.errors import ConfigError
-from swarm.records import AgentPermissions
+from swarm.records import AgentPermissions, HierarchyLimits
 
 SURVEY = """
 [swarm]
@@ -84,6 +84,22 @@ def test_names_are_slugs(name: str) -> None:
 def test_a_parent_must_exist() -> None:
     said = errors_of(SURVEY.replace('parent = "surveyor"', 'parent = "surveyer"'))
     assert "there is no agent 'surveyer'; did you mean surveyor?" in said
+
+
+def test_f16_a_hierarchy_is_as_deep_and_wide_as_its_limits() -> None:
+    line = "".join(
+        f'[agents.a{n}]\ncharacter = "x"\n' + (f'parent = "a{n - 1}"\n' if n else "") for n in range(4)
+    )
+    deep = '[swarm]\nname = "s"\n[limits]\ndepth = 2\n' + line
+    assert "agents.a3 is 3 generations below its root; limits.depth is 2." in errors_of(deep)
+    assert parse_config(deep.replace("depth = 2", "depth = 3")).limits.of_the_hierarchy() == HierarchyLimits(
+        3, 100
+    )
+    wide = '[swarm]\nname = "s"\n[limits]\nchildren = 1\n[agents.a]\ncharacter = "x"\n' + "".join(
+        f'[agents.{name}]\ncharacter = "x"\nparent = "a"\n' for name in "bc"
+    )
+    assert "agents.a has 2 children; limits.children is 1." in errors_of(wide)
+    assert "orphans" in errors_of(SURVEY.replace('"agents/surveyor"', '"agents/surveyor"\norphans = "drop"'))
 
 
 def test_a_circle_of_parents_is_refused() -> None:
