@@ -104,8 +104,9 @@ create table memories (
     created_at bigint not null,
     -- What it is found by. ASCII punctuation parts words, so that no path or address is one word; the rest is
     -- the parser's, which takes all other characters for letters whatever the locale. A tsvector holds 1 MB.
-    words      tsvector generated always as (strip(to_tsvector('simple', regexp_replace(
-                   left(coalesce(content ->> 'text', ''), 100000), '[!-/:-@[-`{-~]+', ' ', 'g')))) stored,
+    words      tsvector generated always as (strip(to_tsvector('simple', translate(
+                   left(coalesce(content ->> 'text', ''), 100000),
+                   '!"#$%&''()*+,-./:;<=>?@[\]^_`{|}~', repeat(' ', 32))))) stored,
     primary key (agent, id)
 );
 create index memories_latest on memories (agent, created_at, seq);
