@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bus.errors import Refused
 from coordinator.progress import Progress
 from coordinator.router import Router
 from swarm.ids import new_id
@@ -21,15 +22,29 @@ class Broadcast:
         self._progress = progress
 
     async def announce(
-        self, sender: str, content: Content, *, room: str, wait: float = 0.0, id: str | None = None
+        self,
+        sender: str,
+        content: Content,
+        *,
+        room: str,
+        to: str = "all",
+        wait: float = 0.0,
+        id: str | None = None,
     ) -> dict[str, Any]:
         """Announce on behalf of `sender`, then wait at most `wait` seconds for all to have handled it."""
-        message = Outgoing(id=id or new_id(), to="all", room=room, content=content, kind="announce")
+        message = Outgoing(id=id or new_id(), to=to, room=room, content=content, kind="announce")
         [receipt] = await self._ledger.accept(sender, [message])
         self._router.ring(receipt.recipients)
+        return await self.report(receipt.id, wait)
+
+    async def report(self, id: str, wait: float = 0.0) -> dict[str, Any]:
+        """Of an announcement made before. Raises Refused when there is none of this id."""
 
         async def look() -> dict[str, Any]:
-            return report(await self._ledger.message(receipt.id), receipt.id, receipt.recipients)
+            view = await self._ledger.message(id)
+            if view is None or view.kind != "announce":
+                raise Refused(f"There is no announcement {id}; check the id.", reason="unknown_message")
+            return report(view)
 
         def over(seen: dict[str, Any]) -> bool:
             return all(name in seen["reasons"] for name in seen["pending"])
@@ -37,17 +52,22 @@ class Broadcast:
         return await self._progress.until(look, over, wait)
 
 
-def report(view: MessageView | None, id: str, recipients: tuple[str, ...]) -> dict[str, Any]:
-    """`{"id", "recipients": n, "handled": k, "pending": [names]}`; in `reasons`, why those that expired or
-    died never will be handled."""
-    deliveries = () if view is None else view.deliveries
-    handled = {d.to for d in deliveries if d.state == "handled"}
-    ended = {d.to: d.reason or d.state for d in deliveries if d.state in ("expired", "dead")}
-    pending = [name for name in recipients if name not in handled]
+_WHY = {"accepted": "it waits in its inbox", "dispatched": "it has it in hand"}
+
+
+def report(view: MessageView) -> dict[str, Any]:
+    """`{"id", "recipients": n, "handled": k, "pending": [names], "missing": [{"name", "state", "why"}]}`: all that
+    were fixed when it was accepted. In `reasons`, why those that expired or died never will handle it."""
+    missing = [
+        {"name": d.to, "state": d.state, "why": _WHY.get(d.state) or d.reason or d.state}
+        for d in view.deliveries
+        if d.state != "handled"
+    ]
     return {
-        "id": id,
-        "recipients": len(recipients),
-        "handled": len(handled),
-        "pending": pending,
-        "reasons": ended,
+        "id": view.id,
+        "recipients": len(view.deliveries),
+        "handled": len(view.deliveries) - len(missing),
+        "pending": [one["name"] for one in missing],
+        "reasons": {one["name"]: one["why"] for one in missing if one["state"] in ("expired", "dead")},
+        "missing": missing,
     }

@@ -39,10 +39,14 @@ class Offline:
         self._metrics = metrics
 
     async def run(self) -> None:
-        """End what is overdue, every `expiry_seconds`."""
+        """End what is overdue, every `expiry_seconds`; what has waited too long, every `ageing_seconds`."""
+        aged_at = float("-inf")
         while True:
             try:
                 ended = await self._ledger.end_overdue()
+                if time.monotonic() - aged_at >= self._settings.ageing_seconds:
+                    ended += await self._ledger.end_aged()
+                    aged_at = time.monotonic()
                 if ended:
                     self._router.told(ended)
                     self._progress.changed()
@@ -61,6 +65,12 @@ class Offline:
             "agent": view.agent,
             "waiting": view.waiting,
             "in_flight": view.in_flight,
+            "bytes": view.bytes,
+            "bounds": {
+                "messages": view.bounds.inbox_messages,
+                "bytes": view.bounds.inbox_bytes,
+                "seconds": view.bounds.inbox_ms / 1000,
+            },
             "oldest_at": view.oldest_at,
             "oldest_seconds": oldest,
             "first": [

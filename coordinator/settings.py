@@ -50,6 +50,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     beat_seconds: Seconds = BEAT_SECONDS
     sweep_seconds: Seconds = 5.0
     expiry_seconds: Seconds = 2.0
+    ageing_seconds: Seconds = 15.0
     ask_seconds: Seconds = 60.0
     """How long an ask without a deadline is remembered."""
     drain_seconds: Seconds = 10.0

@@ -19,6 +19,7 @@ from coordinator.asks import Asks
 from coordinator.broadcast import Broadcast
 from coordinator.cleaner import Cleaner
 from coordinator.control import Control
+from coordinator.dead_letters import DeadLetters
 from coordinator.delegation import Delegation
 from coordinator.diagnosis import Diagnosis
 from coordinator.directory import Directory
@@ -38,6 +39,7 @@ from coordinator.running import Running
 from coordinator.settings import CoordinatorSettings
 from coordinator.spawning import Spawning
 from coordinator.storms import Storms
+from coordinator.verbs.dead import Dead
 from coordinator.verbs.family import FamilyVerbs
 from coordinator.verbs.looking import Looking
 from coordinator.verbs.mail import Mail
@@ -108,6 +110,7 @@ class Term:
                 looking.verbs(),
                 Saying(bus, ledger, router, asks, broadcast, hierarchy).verbs(),
                 Mail(ledger, directory, offline).verbs(),
+                Dead(DeadLetters(ledger, router)).verbs(),
                 Tasks(delegation, hierarchy).verbs(),
                 RunningVerbs(directory, running).verbs(),
                 FamilyVerbs(ledger, directory, spawning).verbs(),

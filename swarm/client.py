@@ -161,13 +161,26 @@ class Swarm(FamilyCalls):
         text: str,
         *,
         data: Mapping[str, Any] | None = None,
+        to: str = "all",
         sender: str | None = None,
         wait: float = 0.0,
     ) -> dict[str, Any]:
-        """``{"id", "recipients", "handled", "pending"}`` after at most `wait` seconds."""
+        """``{"id", "recipients", "handled", "pending", "missing"}`` after at most `wait` seconds. `to`: ``all``,
+        ``group:x``, ``role:x`` (all that offer it) or ``children``."""
         return await self._call(
-            "announce", QUERY_SECONDS + wait, text=text, data=data, wait=wait, id=new_id(), **_as(sender)
+            "announce",
+            QUERY_SECONDS + wait,
+            text=text,
+            data=data,
+            to=to,
+            wait=wait,
+            id=new_id(),
+            **_as(sender),
         )
+
+    async def announcement(self, id: str, *, wait: float = 0.0) -> dict[str, Any]:
+        """The report of an announcement that was made before, after at most `wait` seconds."""
+        return await self._call("announce_report", QUERY_SECONDS + wait, id=id, wait=wait)
 
     async def delegate(
         self,
@@ -209,6 +222,29 @@ class Swarm(FamilyCalls):
 
     async def inbox(self, agent: str, *, limit: int = 10) -> dict[str, Any]:
         return await self._call("inbox", agent=agent, limit=limit)
+
+    async def dead(
+        self, *, agent: str | None = None, limit: int = 100, settled: bool = False
+    ) -> list[dict[str, Any]]:
+        """Dead letters, the newest first, of one recipient if named; with `settled` also those dealt with."""
+        return await self._rows("dead_ls", agent=agent, limit=limit, all=settled)
+
+    async def dead_letter(self, id: str, *, agent: str | None = None) -> dict[str, Any]:
+        """By its delivery's number or its message's id; `agent` says whose where a message had many."""
+        return await self._call("dead_show", id=id, agent=agent)
+
+    async def requeue(self, id: str, *, agent: str | None = None) -> dict[str, Any]:
+        """Send a dead letter again: ``{"id", "delivery", "requeued_as", "recipients"}``. Once only; as if its sender
+        sent it now. Raises Refused."""
+        return await self._call("dead_requeue", CHANGE_SECONDS, id=id, agent=agent)
+
+    async def requeue_all(self, *, agent: str | None = None, limit: int = 100) -> dict[str, Any]:
+        """``{"requeued": [...], "refused": [{"id", "delivery", "reason"}]}``, the oldest first, `limit` at most."""
+        return await self._call("dead_requeue", CHANGE_SECONDS, all=True, agent=agent, limit=limit)
+
+    async def drop(self, id: str, *, agent: str | None = None) -> dict[str, Any]:
+        """Be done with a dead letter; it stays on record."""
+        return await self._call("dead_drop", id=id, agent=agent)
 
     async def tasks(self, *, limit: int = 100) -> list[dict[str, Any]]:
         """The newest first."""

@@ -145,9 +145,9 @@ class Ledger(Protocol):
 
     # ── dead letters ──────────────────────────────────────────────────────────────────────────────
     async def dead_letters(
-        self, *, agent: str | None = None, limit: int = 100, settled: bool = False
+        self, *, agent: str | None = None, limit: int = 100, settled: bool = False, oldest: bool = False
     ) -> list[DeadLetter]:
-        """The newest first, of one recipient if named; with `settled` also those requeued or dropped."""
+        """The newest (or `oldest`) first, of one recipient if named; with `settled` also those requeued or dropped."""
 
     async def dead_letter(self, delivery: int) -> DeadLetter | None: ...
 

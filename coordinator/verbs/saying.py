@@ -41,10 +41,16 @@ class TellArgs(Args):
 class AnnounceArgs(Args):
     text: Text = ""
     data: dict[str, Any] = msgspec.field(default_factory=dict)
+    to: str = "all"
     room: str = "all"
     wait: Wait = 0.0
     id: str | None = None
     sender: str | None = msgspec.field(name="as", default=None)
+
+
+class ReportArgs(Args):
+    id: str
+    wait: Wait = 0.0
 
 
 class Saying:
@@ -69,6 +75,7 @@ class Saying:
             "ask": (AskArgs, self.ask),
             "tell": (TellArgs, self.tell),
             "announce": (AnnounceArgs, self.announce),
+            "announce_report": (ReportArgs, self.announce_report),
         }
 
     async def ask(self, args: AskArgs) -> dict[str, Any]:
@@ -103,11 +110,16 @@ class Saying:
         return {"id": receipt.id, "status": "accepted", "recipients": list(receipt.recipients)}
 
     async def announce(self, args: AnnounceArgs) -> dict[str, Any]:
-        """`{"id", "recipients": n, "handled": k, "pending": [names], "reasons": {name: why}}`."""
+        """`{"id", "recipients": n, "handled": k, "pending": [names], "missing": [{"name", "state", "why"}], …}`."""
         return await self._broadcast.announce(
             self._hierarchy.on_behalf_of(args.sender),
             Content(text=args.text, data=args.data),
             room=args.room,
+            to=args.to,
             wait=args.wait,
             id=args.id,
         )
+
+    async def announce_report(self, args: ReportArgs) -> dict[str, Any]:
+        """As `announce`, of one that was made before."""
+        return await self._broadcast.report(args.id, args.wait)

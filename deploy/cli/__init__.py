@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "delegate": "a task for an agent",
     "message": "what became of a message",
     "inbox": "what waits for an agent",
+    "dead": "dead letters: what expired or died",
     "task": "the ledger of tasks",
     "spawn": "a child of an agent, made at run time",
     "remove": "take a spawned agent out of the swarm",

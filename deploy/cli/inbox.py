@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from deploy.cli.frame import add_common, with_swarm
-from deploy.cli.output import ago, put_json, put_table
+from deploy.cli.output import ago, put_json, put_table, span
 
 
 def add(parser: ArgumentParser) -> None:
@@ -19,7 +19,12 @@ def run(args: Namespace) -> int:
         put_json(inbox)
         return 0
     oldest = f", the oldest for {ago(inbox['oldest_at'])}" if inbox["oldest_at"] else ""
+    bounds = inbox["bounds"]
     print(f"{inbox['agent']}: {inbox['waiting']} waiting{oldest}; {inbox['in_flight']} in hand")
+    print(
+        f"{inbox['bytes']} bytes; bounds: {bounds['messages']} messages, {bounds['bytes']} bytes, "
+        f"{span(bounds['seconds'])}"
+    )
     if inbox["first"]:
         put_table(inbox["first"], ("id", "from", "room", "kind", "text"))
     return 0

@@ -10,7 +10,7 @@ from deploy.cli.output import put_json
 
 def add(parser: ArgumentParser) -> None:
     add_common(parser)
-    parser.add_argument("agent", help="a name, an id or role:NAME")
+    parser.add_argument("agent", help="a name, an id, role:NAME (one of them) or group:NAME (all of it)")
     parser.add_argument("text")
     parser.add_argument("--room", help="the conversation (default: operator)")
     parser.add_argument("--ttl", type=positive, metavar="S", help="seconds after which it expires unhandled")

@@ -149,11 +149,11 @@ order by s.last_at desc, s.kind, a.name limit 1000;
 -- name: end_aged
 select * from end_aged($1);
 
--- Those of $1 (null: all), also those that were requeued or dropped if $3; the newest first.
+-- Those of $1 (null: all), also those that were requeued or dropped if $3; the newest first, or with $4 the oldest.
 -- name: dead_letters
 select * from dead_list
 where ($1::text is null or recipient = $1) and ($3 or (requeued_as is null and dropped_at is null))
-order by delivery desc limit $2;
+order by case when $4 then delivery else -delivery end limit $2;
 
 -- name: dead_letter
 select * from dead_list where delivery = $1;

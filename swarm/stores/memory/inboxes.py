@@ -31,9 +31,13 @@ def end_aged(database: MemoryDatabase) -> list[DeliveryRow]:
 
 # ── dead letters ──────────────────────────────────────────────────────────────────────────────────
 def dead_letters(
-    database: MemoryDatabase, *, agent: str | None, limit: int, settled: bool
+    database: MemoryDatabase, *, agent: str | None, limit: int, settled: bool, oldest: bool
 ) -> list[DeadLetter]:
-    rows = (row for row in reversed(database.deliveries.values()) if row.state in ("expired", "dead"))
+    rows = (
+        row
+        for row in sorted(database.deliveries.values(), key=lambda row: row.seq, reverse=not oldest)
+        if row.state in ("expired", "dead")
+    )
     found = (letter(database, row) for row in rows if settled or not (row.requeued or row.dropped))
     return [one for one in found if agent is None or one.recipient == agent][: max(limit, 0)]
 

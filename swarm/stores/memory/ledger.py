@@ -326,9 +326,9 @@ class MemoryLedger(HierarchyPart):
 
     # ── dead letters ──────────────────────────────────────────────────────────────────────────────
     async def dead_letters(
-        self, *, agent: str | None = None, limit: int = 100, settled: bool = False
+        self, *, agent: str | None = None, limit: int = 100, settled: bool = False, oldest: bool = False
     ) -> list[DeadLetter]:
-        return inboxes.dead_letters(self._reading(), agent=agent, limit=limit, settled=settled)
+        return inboxes.dead_letters(self._reading(), agent=agent, limit=limit, settled=settled, oldest=oldest)
 
     async def dead_letter(self, delivery: int) -> DeadLetter | None:
         return inboxes.dead_letter(self._reading(), delivery)

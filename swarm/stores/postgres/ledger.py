@@ -213,10 +213,10 @@ class PostgresLedger(HierarchyPart):
 
     # ── dead letters ──────────────────────────────────────────────────────────────────────────────
     async def dead_letters(
-        self, *, agent: str | None = None, limit: int = 100, settled: bool = False
+        self, *, agent: str | None = None, limit: int = 100, settled: bool = False, oldest: bool = False
     ) -> list[DeadLetter]:
         check_text("The agent", agent)
-        rows = await self._connections.read(_SQL["dead_letters"], agent, limit, settled)
+        rows = await self._connections.read(_SQL["dead_letters"], agent, limit, settled, oldest)
         return [to_dead_letter(row) for row in rows]
 
     async def dead_letter(self, delivery: int) -> DeadLetter | None:
