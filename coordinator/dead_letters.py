@@ -30,7 +30,7 @@ class DeadLetters:
         """As in `list`, and `"text", "data", "room", "address", "crashes", "hash", "error", "accepted_at",
         "requeue_of", "requeued_as", …`."""
         letter = await self._find(id, agent)
-        rest = msgspec.to_builtins(letter)
+        rest: dict[str, Any] = msgspec.to_builtins(letter)
         for name in ("sender", "recipient", "to", "content"):
             del rest[name]
         content = {"text": letter.content.text, "data": letter.content.data}

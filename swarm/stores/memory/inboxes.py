@@ -20,7 +20,7 @@ TOO_OLD: Final = "it waited longer than its recipient keeps mail (inbox_days)"
 def end_aged(database: MemoryDatabase) -> list[DeliveryRow]:
     now = database.now()
     ended = []
-    for id, rows in database.open.items():
+    for id, rows in list(database.open.items()):
         before = now - database.agents[id].bounds.inbox_ms
         for row in list(rows.values()):
             waits = row.state == "accepted" and row.message.kind not in ANSWERS
