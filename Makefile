@@ -44,8 +44,8 @@ lint: install ## style, types and the import law
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-failpoints: install ## every process killed, stopped and delayed at every arrow of a message's way (some minutes)
-	@SWARM_TEST_FAILPOINTS=all $(BIN)/pytest tests/faults/test_failpoints.py -q -p no:cacheprovider -s
+failpoints: install ## kill, stop and delay every process at every arrow of a message's way (minutes); FAILPOINTS=agent for some
+	@SWARM_TEST_FAILPOINTS=$(or $(FAILPOINTS),all) $(BIN)/pytest tests/faults/test_failpoints.py -q -p no:cacheprovider -s
 
 bench: install ## the benchmarks; BENCH="--only P1" for one
 	@$(BIN)/python -m bench $(BENCH)
