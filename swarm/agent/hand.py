@@ -81,7 +81,6 @@ class TurnInHand:
     state: State = field(default_factory=State)
     known: int = 0
     """How many of the room's messages were asked for; see `composing.know_history`."""
-    """Whether `state.messages` has been read: see composing.know_history."""
     attends: bool = True
     responds: bool = True
     plan: Sequence[Action] = ()
