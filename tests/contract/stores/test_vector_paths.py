@@ -28,19 +28,19 @@ WORDS = ("apple", "pear", "bridge", "lantern", "harvest", "copper")
 
 @pytest.fixture
 async def with_extension(postgres_url: str) -> AsyncIterator[PostgresWorld]:
-    async with a_database(postgres_url, superuser=True) as url, a_world(url) as world:
+    async with a_world(await a_database(postgres_url, superuser=True)) as world:
         yield world
 
 
 @pytest.fixture
 async def without_extension(postgres_url: str) -> AsyncIterator[PostgresWorld]:
-    async with a_database(postgres_url, superuser=False) as url, a_world(url) as world:
+    async with a_world(await a_database(postgres_url, superuser=False)) as world:
         yield world
 
 
-@asynccontextmanager
-async def a_database(server: str, *, superuser: bool) -> AsyncIterator[str]:
-    """The URL of a database of its own, for a new role that owns it."""
+async def a_database(server: str, *, superuser: bool) -> str:
+    """The URL of a new database, for a new role that owns it. It stays, as the schemas of other tests do: to drop
+    one makes the server write a checkpoint, for which a busy machine takes seconds."""
     name, password = f"vectors_{secrets.token_hex(6)}", secrets.token_hex(8)
     rights = "superuser" if superuser else "createrole nosuperuser"
     admin = await asyncpg.connect(server)
@@ -49,9 +49,8 @@ async def a_database(server: str, *, superuser: bool) -> AsyncIterator[str]:
         await admin.execute(f"create database {identifier(name)} owner {identifier(name)}")
         parts = urlsplit(server)
         host = parts.netloc.rpartition("@")[2]
-        yield urlunsplit((parts.scheme, f"{name}:{password}@{host}", f"/{name}", parts.query, ""))
+        return urlunsplit((parts.scheme, f"{name}:{password}@{host}", f"/{name}", parts.query, ""))
     finally:
-        await admin.execute(f"drop database if exists {identifier(name)} with (force)")
         await admin.close()
 
 
