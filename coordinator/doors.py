@@ -157,6 +157,8 @@ class Doors:
         if bell.returned:
             for flight in self._router.returned(agent, bell.instance, bell.returned):
                 self._roll.call(flight.agent, flight.instance)
+        if bell.recall:
+            self._router.recall.set()
         if bell.to:
             self._router.ring(bell.to)
             strangers = [name for name in bell.to if name not in self._directory and name != OPERATOR]

@@ -91,6 +91,10 @@ class Lanes:
     def at(self, instance: str) -> Collection[Flight]:
         return self._of_instance.get(instance, {}).values()
 
+    def tasks(self) -> list[Flight]:
+        """What may be a task, in anybody's hands."""
+        return [f for f in self._flights.values() if f.dispatch is None or f.dispatch.kind == "task"]
+
     def load(self, instance: str) -> int:
         return len(self._of_instance.get(instance, ()))
 

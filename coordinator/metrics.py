@@ -11,6 +11,7 @@ class Metrics:
 
     claimed: int = 0
     dispatched: int = 0
+    recalled: int = 0
     released: int = 0
     returned: int = 0
     lost_dispatches: int = 0

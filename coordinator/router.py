@@ -66,6 +66,8 @@ class Router:
         self._soon: set[str] = set()
         self._grace_over = False
         self._wake = asyncio.Event()
+        self.recall = asyncio.Event()
+        """Set when something in flight may have been ended: see recall.py."""
 
     # ── notes from handlers; none of these waits ──────────────────────────────────────────────────
     def ring(self, agents: Iterable[str]) -> None:
@@ -248,7 +250,10 @@ class Router:
                 "Message %s of %s to %s is %s: %s", one.id, one.sender, one.recipient, one.state, one.reason
             )
             self.places.drop(one.recipient, one.delivery)
-            if self.lanes.leave(one.delivery) is not None:
+            flight = self.lanes.get(one.delivery)
+            if flight is not None and flight.dispatch is not None and flight.dispatch.kind == "task":
+                self.recall.set()  # its place is free when its handler has stopped
+            elif self.lanes.leave(one.delivery) is not None:
                 self.places_changed(one.recipient)
             self.ring((one.sender,))
 

@@ -33,6 +33,7 @@ from coordinator.outbox import Outbox
 from coordinator.placement import Placer
 from coordinator.presence import Presence
 from coordinator.progress import Progress
+from coordinator.recall import Recall
 from coordinator.roll import Roll
 from coordinator.router import Router
 from coordinator.running import Running
@@ -88,6 +89,7 @@ class Term:
         storms = Storms(ledger, metrics)
         self.asks = asks = Asks(outbox, subjects, directory, router, storms, metrics, settings.ask_seconds)
         self.offline = offline = Offline(ledger, router, progress, settings, metrics)
+        self.recall = Recall(ledger, router, outbox, subjects, progress, settings, metrics)
         self.cleaner = Cleaner(ledger, settings, metrics)
         self.placer = placer = Placer(epoch, outbox, subjects, directory, presence, metrics)
         self.roll = roll = Roll(
@@ -132,6 +134,7 @@ class Term:
             self.router.settle_all(),
             self._open_placement(),
             self.offline.run(),
+            self.recall.run(),
             self.cleaner.run(),
             self.roll.run(),
             self.orphans.run(),

@@ -27,7 +27,7 @@ from swarm.ids import new_id
 from swarm.pieces import Piece, PieceReader
 from swarm.project import Project, RunState
 from swarm.protocol import Command
-from swarm.records import OPERATOR, Content
+from swarm.records import OPERATOR, TERMINAL_TASK_STATES, Content
 
 if TYPE_CHECKING:
     from bus.credentials import Credentials
@@ -36,6 +36,7 @@ Result = TypeVar("Result")
 QUERY_SECONDS: Final = 5.0
 ASK_SECONDS: Final = 60.0
 CHANGE_SECONDS: Final = 60.0
+WATCH_SECONDS: Final = 10.0
 SUCCESSION_SECONDS: Final = 10.0
 """How long a request is tried again while no coordinator listens: one that died is replaced in less."""
 
@@ -190,6 +191,7 @@ class Swarm(FamilyCalls):
         parent: str | None = None,
         input: Mapping[str, Any] | None = None,
         deadline: float | None = None,
+        max_attempts: int | None = None,
         wait: float | None = None,
         id: str | None = None,
     ) -> dict[str, Any]:
@@ -202,6 +204,7 @@ class Swarm(FamilyCalls):
             goal=goal,
             input=input,
             deadline=deadline,
+            max_attempts=max_attempts,
             wait=wait is not None,
             timeout=wait,
             id=id or new_id(),
@@ -246,9 +249,41 @@ class Swarm(FamilyCalls):
         """Be done with a dead letter; it stays on record."""
         return await self._call("dead_drop", id=id, agent=agent)
 
-    async def tasks(self, *, limit: int = 100) -> list[dict[str, Any]]:
-        """The newest first."""
-        return await self._rows("task_ls", limit=limit)
+    async def tasks(
+        self, *, limit: int = 100, state: str | None = None, agent: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The newest first; of one state, or given by or to one agent."""
+        return await self._rows("task_ls", limit=limit, state=state, agent=agent)
+
+    async def watch(self, id: str, *, timeout: float = 3600.0) -> AsyncIterator[dict[str, Any]]:
+        """The task as it is now and at every change, its `subtasks` counted by state, until it has ended. Raises
+        TooLate after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        seen: str | None = None
+        while True:
+            left = max(0.0, min(WATCH_SECONDS, deadline - time.monotonic()))
+            task = await self._call("task_watch", QUERY_SECONDS + left, id=id, seen=seen, timeout=left)
+            if task["mark"] != seen:
+                yield task
+            seen = task["mark"]
+            if task["state"] in TERMINAL_TASK_STATES:
+                return
+            if time.monotonic() >= deadline:
+                raise TooLate(f"Task {id} is still {task['state']} after {timeout:g} s; watch it again.")
+
+    async def cancel(self, id: str, *, reason: str = "", sender: str | None = None) -> dict[str, Any]:
+        """Cancel a task and all below it; one that has ended stays as it is. `sender` None: the operator."""
+        return await self._call("task_cancel", id=id, reason=reason, **_as(sender))
+
+    async def answer(
+        self, id: str, text: str = "", *, data: Mapping[str, Any] | None = None, sender: str | None = None
+    ) -> dict[str, Any]:
+        """Answer what a task asked for; it goes on at once."""
+        return await self._call("task_answer", id=id, text=text, data=data, **_as(sender))
+
+    async def retry(self, id: str, *, sender: str | None = None) -> dict[str, Any]:
+        """Give a task that failed, was canceled or rejected once more: the new task, its `retry_of` the old one."""
+        return await self._call("task_retry", id=id, **_as(sender))
 
     async def task(self, id: str, *, wait: float | None = None) -> dict[str, Any]:
         """With `wait` seconds: at its end, if it comes by then."""

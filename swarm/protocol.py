@@ -2,9 +2,10 @@
 
 instance → coordinator   up.<agent>.hello (answered by Welcome) · beat · bell · goodbye
 coordinator → everyone   all: RollCall
-coordinator → instance   down.<agent>.<instance>: RollCall · Probe (answered by a diagnosis)
-NodeSays = NodeBeat | Exited | Login
-CoordinatorSays = Welcome | RollCall | Probe | Assignment | Unresponsive
+coordinator → instance   down.<agent>.<instance>: RollCall · Cancel · Probe (answered by a diagnosis)
+agent → coordinator      up.<agent>.spawn: Spawn · child: ChildCommand, answered by a plain map
+node → coordinator       node.<node>.up.hello · beat · exit · login (answered)
+coordinator → node       node.<node>.down: Assignment
 """
 
 from __future__ import annotations
@@ -61,6 +62,16 @@ class Bell(msgspec.Struct, frozen=True, omit_defaults=True, tag="bell"):
     done: Annotated[tuple[int, ...], Meta(max_length=10_000)] = ()
     to: Annotated[tuple[str, ...], Meta(max_length=10_000)] = ()
     returned: Annotated[tuple[int, ...], Meta(max_length=10_000)] = ()
+    recall: bool = False
+    """Tasks were ended that somebody may have in hand."""
+
+
+class Cancel(msgspec.Struct, frozen=True, omit_defaults=True, tag="cancel"):
+    """The ledger has ended these deliveries, which you have in hand: stop, clean up, and ring `done` for them. Said
+    again until you do."""
+
+    deliveries: Annotated[tuple[int, ...], Meta(max_length=10_000)]
+    reason: Annotated[str, Meta(max_length=2000)] = ""
 
 
 class Goodbye(msgspec.Struct, frozen=True, omit_defaults=True, tag="goodbye"):
@@ -175,7 +186,7 @@ class ChildCommand(msgspec.Struct, frozen=True, omit_defaults=True, tag="child")
 
 InstanceSays = Hello | Beat | Bell | Goodbye
 NodeSays = NodeBeat | Exited | Login
-CoordinatorSays = Welcome | RollCall | Probe | Assignment | Unresponsive
+CoordinatorSays = Welcome | RollCall | Cancel | Probe | Assignment | Unresponsive
 
 
 class Command(msgspec.Struct, frozen=True, omit_defaults=True):

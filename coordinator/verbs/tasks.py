@@ -10,6 +10,7 @@ from msgspec import Meta
 from coordinator.delegation import Delegation
 from coordinator.hierarchy import Hierarchy
 from coordinator.verbs.verb import Args, IdArgs, Limit, Text, Verbs, Wait
+from swarm.records import Content, TaskState
 
 
 class DelegateArgs(Args):
@@ -24,8 +25,34 @@ class DelegateArgs(Args):
     sender: str | None = msgspec.field(name="as", default=None)
 
 
-class LimitArgs(Args):
+class ListArgs(Args):
     limit: Limit = 100
+    state: TaskState | None = None
+    agent: str | None = None
+
+
+class CancelArgs(Args):
+    id: str
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+    sender: str | None = msgspec.field(name="as", default=None)
+
+
+class AnswerArgs(Args):
+    id: str
+    text: Text = ""
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+    sender: str | None = msgspec.field(name="as", default=None)
+
+
+class RetryArgs(Args):
+    id: str
+    sender: str | None = msgspec.field(name="as", default=None)
+
+
+class WatchArgs(Args):
+    id: str
+    seen: str = ""
+    timeout: Annotated[float, Meta(ge=0, le=30)] = 10.0
 
 
 class TaskWaitArgs(Args):
@@ -41,9 +68,13 @@ class Tasks:
     def verbs(self) -> Verbs:
         return {
             "delegate": (DelegateArgs, self.delegate),
-            "task_ls": (LimitArgs, self.task_ls),
+            "task_ls": (ListArgs, self.task_ls),
             "task_show": (IdArgs, self.task_show),
             "task_wait": (TaskWaitArgs, self.task_wait),
+            "task_watch": (WatchArgs, self.task_watch),
+            "task_cancel": (CancelArgs, self.task_cancel),
+            "task_answer": (AnswerArgs, self.task_answer),
+            "task_retry": (RetryArgs, self.task_retry),
         }
 
     async def delegate(self, args: DelegateArgs) -> dict[str, Any]:
@@ -59,11 +90,25 @@ class Tasks:
         )
         return await self._delegation.wait(task["id"], args.timeout) if args.wait else task
 
-    async def task_ls(self, args: LimitArgs) -> list[dict[str, Any]]:
-        return await self._delegation.list(args.limit)
+    async def task_ls(self, args: ListArgs) -> list[dict[str, Any]]:
+        return await self._delegation.list(args.limit, args.state, args.agent)
 
     async def task_show(self, args: IdArgs) -> dict[str, Any]:
         return await self._delegation.show(args.id)
 
     async def task_wait(self, args: TaskWaitArgs) -> dict[str, Any]:
         return await self._delegation.wait(args.id, args.timeout)
+
+    async def task_watch(self, args: WatchArgs) -> dict[str, Any]:
+        return await self._delegation.watch(args.id, args.seen, args.timeout)
+
+    async def task_cancel(self, args: CancelArgs) -> dict[str, Any]:
+        by = self._hierarchy.on_behalf_of(args.sender)
+        return await self._delegation.cancel(by, args.id, args.reason)
+
+    async def task_answer(self, args: AnswerArgs) -> dict[str, Any]:
+        by = self._hierarchy.on_behalf_of(args.sender)
+        return await self._delegation.answer(by, args.id, Content(args.text, args.data))
+
+    async def task_retry(self, args: RetryArgs) -> dict[str, Any]:
+        return await self._delegation.retry(self._hierarchy.on_behalf_of(args.sender), args.id)

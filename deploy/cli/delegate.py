@@ -23,6 +23,9 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--deadline", type=positive, metavar="S", help="seconds after which it has failed (exit code 4)"
     )
+    parser.add_argument(
+        "--attempts", type=int, choices=range(1, 101), metavar="N", help="at most so many (default: 3)"
+    )
     parser.add_argument("--wait", action="store_true", help="until it has ended")
 
 
@@ -32,7 +35,13 @@ def run(args: Namespace) -> int:
     task = with_swarm(
         args,
         lambda swarm: swarm.delegate(
-            args.agent, args.goal, parent=args.parent, input=given, deadline=args.deadline, wait=wait
+            args.agent,
+            args.goal,
+            parent=args.parent,
+            input=given,
+            deadline=args.deadline,
+            max_attempts=args.attempts,
+            wait=wait,
         ),
     )
     put_task(task, args.json)

@@ -16,11 +16,12 @@ from typing import Any, Final
 
 from swarm.agent.composing import know_history
 from swarm.agent.containment import TookTooLong, call_bounded, contained
-from swarm.agent.hand import TurnInHand
+from swarm.agent.hand import Asking, TurnInHand
 from swarm.agent.hooks import HOOK_SECONDS
 from swarm.agent.parameters import parameters_for
 from swarm.agent.storable import Unstorable, clean_text, describe, storable
 from swarm.components import Action, ActionOptions, ActionResult
+from swarm.errors import TryAgain
 from swarm.records import Content
 from swarm.signatures import asks_for
 
@@ -35,6 +36,8 @@ async def act(turn: TurnInHand) -> None:
     for step, action in enumerate(turn.plan):
         result = await run_action(turn, action, step)
         turn.results.append(result)
+        if turn.asking is not None:
+            break
         if not result.success and _on_failure(turn, action) == "abort":
             await _skip(turn, turn.plan[step + 1 :], step + 1, steps, because=action.name)
             break
@@ -158,6 +161,13 @@ async def _run(turn: TurnInHand, action: Action, step: int) -> ActionResult:
     }
     try:
         return _kept(action, as_result(await call_bounded(action.handler, given, action.timeout)))
+    except Asking as asking:
+        turn.asking = asking
+        return ActionResult(True, text=asking.question, reason="input_required")
+    except TryAgain as failure:
+        log.info("action %s asks for another attempt: %s", action.name, failure)
+        turn.again = failure
+        return ActionResult(False, error=clean_text(failure.text[:ERROR_CHARS]), reason="try_again")
     except TookTooLong:
         return ActionResult(
             False, error=f"Action {action.name} took longer than {action.timeout:g} s.", reason="timeout"

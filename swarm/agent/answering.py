@@ -12,7 +12,7 @@ from swarm.agent.composing import know_history
 from swarm.agent.hand import TurnInHand, say_nothing
 from swarm.agent.models.types import TEXT_LARGE, TextReply, TextRequest
 from swarm.agent.prompt import conversation, system_prompt
-from swarm.agent.storable import MAX_BYTES, clean_text, cut_text
+from swarm.agent.storable import MAX_BYTES, clean_text, cut_text, size_of
 from swarm.errors import SwarmError
 from swarm.records import Content, Memory, TaskOutcome
 
@@ -54,7 +54,17 @@ def _from_results(turn: TurnInHand) -> Content:
         if last.success
         else {**last.data, "success": False, "error": last.error or last.reason}
     )
-    return Content(text=cut_text("\n".join(words), MOST_CHARACTERS), data=data)
+    text = "\n".join(words)
+    size = size_of(text, data)
+    if size <= MAX_BYTES:
+        return Content(text=text, data=data)
+    if turn.message.task is not None:
+        error = (
+            f"The result has {size:,} bytes and at most {MAX_BYTES:,} fit; put it in a file or the store and say "
+            "where it is."
+        )
+        return Content(text=error, data={"success": False, "error": error})
+    return Content(text=cut_text(text, MOST_CHARACTERS), data=data)
 
 
 def _marked(turn: TurnInHand, response: Content) -> Content:
@@ -113,7 +123,17 @@ def task_outcome(turn: TurnInHand) -> TaskOutcome | None:
         return None
     if turn.rejected:
         return TaskOutcome(task, "rejected", error=turn.rejected)
+    if turn.asking is not None:
+        plan = tuple(action.name for action in turn.plan)
+        asked = turn.asking
+        return TaskOutcome(task, "input-required", question=asked.question, schema=asked.schema, actions=plan)
     response = turn.response or Content()
     if response.data.get("success") is False:
-        return TaskOutcome(task, "failed", error=str(response.data.get("error") or response.text))
+        error = str(response.data.get("error") or response.text)
+        last = turn.results[-1].reason if turn.results else None
+        if turn.again is None or last != "try_again":
+            return TaskOutcome(task, "failed", error=error)
+        after = turn.again.after
+        wait = None if after is None else int(max(0.0, min(after, 3600.0)) * 1000)
+        return TaskOutcome(task, "failed", error=error, retryable=True, retry_ms=wait)
     return TaskOutcome(task, "completed", result=response)

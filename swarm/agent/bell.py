@@ -35,12 +35,21 @@ class BellRope:
         self._done: list[int] = []
         self._to: dict[str, None] = {}
         self._returned: list[int] = []
+        self._recall = False
 
-    def pull(self, *, done: Iterable[int] = (), to: Iterable[str] = (), returned: Iterable[int] = ()) -> None:
+    def pull(
+        self,
+        *,
+        done: Iterable[int] = (),
+        to: Iterable[str] = (),
+        returned: Iterable[int] = (),
+        recall: bool = False,
+    ) -> None:
         self._done.extend(done)
         self._to.update(dict.fromkeys(to))
         self._returned.extend(returned)
-        if self._done or self._to or self._returned:
+        self._recall = self._recall or recall
+        if self._done or self._to or self._returned or recall:
             self._pulled.set()
 
     async def run(self) -> None:
@@ -56,7 +65,9 @@ class BellRope:
             done=tuple(self._done[:MOST]),
             to=tuple(self._to)[:MOST],
             returned=tuple(self._returned[:MOST]),
+            recall=self._recall,
         )
+        self._recall = False
         del self._done[:MOST], self._returned[:MOST]
         for name in bell.to:
             del self._to[name]

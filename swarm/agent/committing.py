@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Final
 
 from bus.errors import Refused
 from swarm.agent.answering import task_outcome
+from swarm.agent.delegating import write_progress
 from swarm.agent.hand import TurnInHand
 from swarm.errors import StoreDown, StoreError, Unknown
 from swarm.failpoints import reached
@@ -27,6 +29,8 @@ async def commit(turn: TurnInHand) -> None:
     """Waits for the store for as long as the turn may take. Raises StoreError when the store refuses."""
     wait, lost = FIRST_WAIT, False
     leaves = _leaves_behind(turn)
+    with suppress(StoreError):  # how far it was; the outcome follows
+        await write_progress(turn)
     while True:
         try:
             reached("agent.commit.before")

@@ -34,6 +34,8 @@ CATALOGUE: Final[dict[str, tuple[str, ...]]] = {
     "message:notice": ("message",),
     "message:given_up": ("message", "tries", "error"),
     "task:result": ("task", "state"),
+    "task:question": ("task", "question"),  # a task that was given asks for input: peers.answer
+    "task:canceled": ("task", "reason"),  # the task in hand was: its turn is over
     "component:failed": ("kind", "name", "plugin", "error"),
 }
 

@@ -101,7 +101,10 @@ async def handle_word(runtime: AgentRuntime, envelope: Envelope, rest: Rest) -> 
     elif envelope.kind == "result":
         task = str(content.data.get("task") or "")
         runtime.peers.task_ended(task)
-        await runtime.events.emit("task:result", task=task, state=content.data.get("state"))
+        if content.data.get("state") == "input-required":
+            await runtime.events.emit("task:question", task=task, question=content.text)
+        else:
+            await runtime.events.emit("task:result", task=task, state=content.data.get("state"))
     else:
         log.warning("notice: %s", content.text)
         runtime.metrics.count_refusal(str(content.data.get("reason") or "").partition(": ")[0])
@@ -128,18 +131,19 @@ def _as_bus_error(name: str, error: Exception) -> BusError:
 
 def _message(runtime: AgentRuntime, envelope: Envelope) -> Message:
     """The envelope as a turn sees it. Raises BadMessage when its body is not content."""
+    content = _marked(envelope, alone=runtime.peers.connected is None)
     return Message(
         id=envelope.id,
         sender=envelope.sender,
         room=envelope.room,
         kind=envelope.kind,
-        content=_marked(envelope, alone=runtime.peers.connected is None),
+        content=content,
         received_at=int(time.time() * 1000),
         in_reply_to=envelope.in_reply_to,
         hops=envelope.hops,
         origin=envelope.origin,
         traceparent=envelope.traceparent,
-        task=envelope.id if envelope.kind == "task" else None,
+        task=str(content.data.get("task") or envelope.id) if envelope.kind == "task" else None,
         attempt=envelope.attempt,
     )
 

@@ -22,7 +22,7 @@ from swarm.agent.presence import Presence
 from swarm.agent.pushing import pushing, resource_of
 from swarm.agent.runtime import AgentRuntime
 from swarm.agent.spec import AgentSpec
-from swarm.protocol import Probe, RollCall
+from swarm.protocol import Cancel, Probe, RollCall
 from swarm.tracing.exporting import tracer_of, tracing
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,8 @@ class Instance:
                 match _control(incoming):
                     case RollCall():
                         presence.roll_call()
+                    case Cancel(deliveries, reason):
+                        mailbox.cancel(deliveries, reason)
                     case Probe():
                         group.create_task(answer_probe(self._runtime, mailbox, bus, incoming))
 
@@ -122,9 +124,9 @@ class Instance:
         return DRAINED if drained else FORCED
 
 
-def _control(incoming: Incoming) -> RollCall | Probe | None:
+def _control(incoming: Incoming) -> RollCall | Cancel | Probe | None:
     """What the coordinator says to everyone, or to this instance about itself; None for what is neither."""
-    said = cast("type[RollCall | Probe]", RollCall | Probe)
+    said = cast("type[RollCall | Cancel | Probe]", RollCall | Cancel | Probe)
     try:
         return read_body(incoming.envelope, said)
     except BadMessage as error:

@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bus.bus import Bus, Incoming
 from bus.envelope import Envelope
 from bus.errors import BusError, NobodyThere, Refused
 from swarm.agent.bell import BellRope
 from swarm.agent.critical import answer_instead
+from swarm.agent.hand import Status
 from swarm.agent.handling import handle_ask, handle_delivery, handle_word
 from swarm.agent.replies import Answer
 from swarm.failpoints import reached
@@ -29,14 +30,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CLEANUP_SECONDS: Final = 10.0
+"""How long a cancelled handler may clean up before it is cancelled again."""
+
 
 @dataclass(slots=True)
 class Work:
-    """One message in hand. `running` is set while its turn runs."""
+    """One message in hand. `running` is set while its turn runs, in `turn` when it is a task's."""
 
     envelope: Envelope
     reply: str | None
     running: bool = False
+    turn: asyncio.Task[Status] | None = None
+    canceled: str | None = None
+    canceled_at: float = -1e9
 
 
 class Mailbox:
@@ -173,13 +180,49 @@ class Mailbox:
     async def _handle_delivery(self, work: Work) -> None:
         envelope = work.envelope
         assert envelope.delivery is not None
-        handle = handle_word if envelope.kind in ("result", "notice") else handle_delivery
-        status = await handle(self._runtime, envelope, self._rest)
+        if envelope.kind == "task":
+            status = await self._handle_task(work)
+        else:
+            handle = handle_word if envelope.kind in ("result", "notice") else handle_delivery
+            status = await handle(self._runtime, envelope, self._rest)
         if status == "out_of_order":
             self._hand_back(work)
             return
         del self._deliveries[envelope.delivery]
         self._bell.pull(done=[envelope.delivery])
+
+    async def _handle_task(self, work: Work) -> Status:
+        """A task's turn is a task of its own, so that it can be cancelled without its room. What the ledger has
+        ended writes nothing any more, wherever the cancelling meets it: also in its commit."""
+        async with asyncio.TaskGroup() as group:
+            work.turn = group.create_task(handle_delivery(self._runtime, work.envelope, self._rest))
+        if not work.turn.cancelled():
+            return work.turn.result()
+        if work.canceled is None:
+            raise asyncio.CancelledError
+        log.info("task %s is over: %s", work.envelope.room, work.canceled)
+        await self._runtime.events.emit(
+            "task:canceled", task=work.envelope.room.removeprefix("task:"), reason=work.canceled
+        )
+        return "stale"
+
+    def cancel(self, deliveries: Iterable[int], reason: str) -> None:
+        """The ledger has ended these: what waits is dropped, what runs is cancelled, with time to clean up in. Said
+        again, it cancels again what took longer than that."""
+        now = asyncio.get_running_loop().time()
+        for delivery in deliveries:
+            work = self._deliveries.get(delivery)
+            if work is None:
+                self._bell.pull(done=[delivery])
+            elif not work.running:
+                self._rooms[work.envelope.room].remove(work)
+                self._queued -= 1
+                del self._deliveries[delivery]
+                self._bell.pull(done=[delivery])
+                self._settle()
+            elif work.turn is not None and now - work.canceled_at > CLEANUP_SECONDS:
+                work.canceled, work.canceled_at = reason, now
+                work.turn.cancel()
 
     async def _rest(self, wait: Awaitable[Any]) -> None:
         """Wait between tries, for the store or the breaker. A drain ends it: the work is handed back."""

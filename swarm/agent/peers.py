@@ -1,21 +1,16 @@
 """How an agent speaks with others: ask, tell, announce, delegate.
 
 In a turn, a tell and an announcement join what the turn commits: they are sent if, and only if, its
-other effects are. An ask and a delegation are for now, so they go out at once; a delegation's id comes
-from the message in hand and a key, so that a turn which is run again finds the task it gave before.
+other effects are. An ask and a delegation are for now, so they go out at once; delegating is in `delegating.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Unpack
-
-import msgspec
 
 from bus.bus import Bus
 from bus.envelope import MAX_HOPS, Envelope, pack
@@ -24,19 +19,16 @@ from bus.subjects import Subjects
 from swarm.agent.asking import ask_on
 from swarm.agent.bell import BellRope
 from swarm.agent.children import CHILD_SECONDS, Child, Children
-from swarm.agent.hand import TurnInHand, current_turn
+from swarm.agent.delegating import Delegating, Job, TaskHandle
+from swarm.agent.hand import TurnInHand
 from swarm.agent.hearing import OnPiece
 from swarm.agent.storable import storable_content
-from swarm.failpoints import reached
 from swarm.ids import is_uuid, new_id, string_to_uuid
 from swarm.records import (
-    TERMINAL_TASK_STATES,
     Content,
     LedgerKind,
-    NewTask,
     Outgoing,
     Receipt,
-    Task,
 )
 from swarm.tracing.tracer import current_traceparent
 
@@ -49,46 +41,16 @@ log = logging.getLogger(__name__)
 ASK_SECONDS: Final = 30.0
 
 
-class Job(msgspec.Struct, frozen=True):
-    """One piece of work to delegate. `key` names it within the message in hand; `deadline` in seconds."""
-
-    key: str
-    goal: str
-    input: dict[str, Any] = {}
-    deadline: float | None = None
+__all__ = ["Job", "Peers", "TaskHandle"]
 
 
-class TaskHandle:
-    """A task that was accepted. `task` is how it stood when last looked at."""
-
-    def __init__(self, peers: Peers, task: Task) -> None:
-        self._peers = peers
-        self.task = task
-        self.id = task.id
-
-    async def result(self, timeout: float | None = None) -> Task:
-        """Wait for the task's end, at most `timeout` seconds (TimeoutError), and return it."""
-        ended = self._peers.ending_of(self.id)
-        try:
-            self.task = await self._peers.look(self.id) or self.task
-            if self.task.state not in TERMINAL_TASK_STATES:
-                async with asyncio.timeout(timeout):
-                    await ended.wait()
-                self.task = await self._peers.look(self.id) or self.task
-            return self.task
-        finally:
-            self._peers.forget(self.id, ended)
-
-
-class Peers:
+class Peers(Delegating):
     """The other agents, as this one may reach them. `connect` gives it the wire."""
 
     def __init__(self, runtime: AgentRuntime) -> None:
-        self._runtime = runtime
+        super().__init__(runtime)
         self._bus: Bus | None = None
         self._subjects: Subjects | None = None
-        self._bell: BellRope | None = None
-        self._endings: dict[str, list[asyncio.Event]] = {}
         self._children = Children(runtime.name)
 
     def connect(self, bus: Bus, subjects: Subjects, bell: BellRope) -> None:
@@ -151,76 +113,6 @@ class Peers:
         """A tell to everyone but this agent. Recipients are fixed when it is accepted."""
         return await self._send("announce", to, text, data, f"announce:{self._runtime.name}", None)
 
-    async def delegate(
-        self,
-        child: str,
-        goal: str,
-        *,
-        input: Mapping[str, Any] | None = None,
-        deadline: float | None = None,
-        key: str | None = None,
-    ) -> TaskHandle:
-        """Give a child a task, now. Raises NoAuthority, UnknownAgent. `deadline` in seconds from now;
-        `key` makes it idempotent within the message in hand."""
-        job = Job(key or "", goal, dict(input or {}), deadline)
-        return (await self._delegate(child, [job]))[0]
-
-    async def delegate_all(
-        self, child: str, jobs: Iterable[Job], *, in_flight: int = 8
-    ) -> AsyncIterator[Task]:
-        """Delegate every job, at most `in_flight` at a time, and yield each task as it ends."""
-        waiting = iter(jobs)
-        ended: asyncio.Queue[str] = asyncio.Queue()
-        open_: dict[str, _Ending] = {}
-
-        async def give_more() -> list[Task]:
-            """Fill the places; returns the tasks that had ended before, in an earlier run of this turn."""
-            batch = list(islice(waiting, in_flight - len(open_)))
-            over: list[Task] = []
-            for handle in await self._delegate(child, batch) if batch else ():
-                if handle.task.state in TERMINAL_TASK_STATES:
-                    over.append(handle.task)
-                else:
-                    open_[handle.id] = _Ending(handle.id, ended)
-                    self._endings.setdefault(handle.id, []).append(open_[handle.id])
-            # It may have ended between its acceptance and our listening.
-            for task in await self._runtime.adapter.get_tasks(list(open_)) if batch else ():
-                if task.state in TERMINAL_TASK_STATES:
-                    open_[task.id].set()
-            return over
-
-        try:
-            while True:
-                over = await give_more()
-                for task in over:
-                    yield task
-                if over:
-                    continue
-                if not open_:
-                    return
-                done = {await ended.get()}
-                while not ended.empty():
-                    done.add(ended.get_nowait())
-                done &= open_.keys()
-                for task in await self._runtime.adapter.get_tasks(sorted(done)):
-                    if task.state in TERMINAL_TASK_STATES:
-                        self.forget(task.id, open_.pop(task.id))
-                        yield task
-                    else:
-                        open_[task.id].clear()
-        finally:
-            for id, ending in open_.items():
-                self.forget(id, ending)
-
-    async def progress(self, percent: float, note: str = "") -> bool:
-        """Say how far the task in hand is (0..100). False outside of a task or when the attempt is stale."""
-        turn = self._turn()
-        if turn is None or turn.message.task is None:
-            return False
-        return await self._runtime.adapter.report(
-            turn.message.task, turn.message.attempt, max(0.0, min(100.0, percent)), note
-        )
-
     # ── children at run time (swarm/agent/children.py) ────────────────────────────────────────────
     async def spawn(
         self, character: Source, *, wait: float = CHILD_SECONDS, **options: Unpack[ChildOptions]
@@ -244,55 +136,7 @@ class Peers:
         """Take a child that was spawned out of the swarm. Its memories and its mail stay."""
         return await self._children.command(name, "remove", wait)
 
-    # ── what the mailbox and the handles need ─────────────────────────────────────────────────────
-    def ring(self, recipients: Iterable[str]) -> None:
-        """Hint that these agents have new mail in the ledger."""
-        if self._bell is not None:
-            self._bell.pull(to=recipients)
-
-    def task_ended(self, task: str) -> None:
-        """The ledger says that a task of ours has ended: wake whoever waits for it."""
-        for ending in self._endings.get(task, ()):
-            ending.set()
-
-    def ending_of(self, task: str) -> asyncio.Event:
-        ending = asyncio.Event()
-        self._endings.setdefault(task, []).append(ending)
-        return ending
-
-    def forget(self, task: str, ending: asyncio.Event) -> None:
-        waiting = self._endings.get(task)
-        if waiting and ending in waiting:
-            waiting.remove(ending)
-            if not waiting:
-                del self._endings[task]
-
-    async def look(self, task: str) -> Task | None:
-        found = await self._runtime.adapter.get_tasks([task])
-        return found[0] if found else None
-
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
-    async def _delegate(self, child: str, jobs: Sequence[Job]) -> list[TaskHandle]:
-        turn = self._turn()
-        tasks = [
-            NewTask(
-                id=turn.mint("task", job.key or None) if turn else new_id(),
-                child=child,
-                goal=job.goal,
-                input=job.input,
-                deadline=None if job.deadline is None else int((time.time() + job.deadline) * 1000),
-                parent_task=turn.message.task if turn else None,
-                hops=self._hops(turn),
-                traceparent=current_traceparent(),
-            )
-            for job in jobs
-        ]
-        reached("agent.delegate.before")
-        accepted = await self._runtime.adapter.delegate(tasks)
-        reached("agent.delegate.after")
-        self.ring({task.child for task in accepted})
-        return [TaskHandle(self, task) for task in accepted]
-
     async def _send(
         self,
         kind: LedgerKind,
@@ -335,10 +179,6 @@ class Peers:
             self._runtime.metrics.count_refusal(error.reason)
             raise
 
-    def _turn(self) -> TurnInHand | None:
-        turn = current_turn()
-        return turn if turn is not None and turn.runtime is self._runtime else None
-
     def _hops(self, turn: TurnInHand | None) -> int:
         """One more than the message in hand has come. Raises Refused at the bound."""
         if turn is None:
@@ -350,20 +190,6 @@ class Peers:
                 reason="hops",
             )
         return turn.message.hops + 1
-
-
-class _Ending(asyncio.Event):
-    """An ending that also says, in a queue, whose it is."""
-
-    def __init__(self, task: str, ended: asyncio.Queue[str]) -> None:
-        super().__init__()
-        self._task = task
-        self._ended = ended
-
-    def set(self) -> None:
-        if not self.is_set():
-            self._ended.put_nowait(self._task)
-        super().set()
 
 
 def _origin(turn: TurnInHand | None) -> str | None:

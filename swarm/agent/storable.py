@@ -50,10 +50,10 @@ def storable(what: str, text: str, data: Mapping[str, Any]) -> tuple[str, dict[s
             "they must be a str and a mapping.",
             reason="bad_result",
         )
-    _check_size(what, len(text))
-    if not data:
-        return clean_text(text), {}
-    return clean_text(text), _plain(what, data, MAX_BYTES - len(text))
+    kept = clean_text(text)
+    size = _bytes_of(kept)
+    _check_size(what, size)
+    return kept, _plain(what, data, MAX_BYTES - size) if data else {}
 
 
 def storable_content(what: str, text: str, data: Mapping[str, Any] | None = None) -> Content:
@@ -77,6 +77,15 @@ def describe(failure: BaseException) -> str:
     return clean_text(f"{name}: {said}"[:ERROR_CHARS])
 
 
+def size_of(text: str, data: Mapping[str, Any]) -> int:
+    """The bytes of storable text and data, as they are counted against MAX_BYTES."""
+    return _bytes_of(text) + (len(_encode(data)) if data else 0)
+
+
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def _plain(what: str, data: Mapping[str, Any], room: int) -> dict[str, Any]:
     try:
         encoded = _encode(data if isinstance(data, dict) else dict(data))
@@ -92,11 +101,12 @@ def _plain(what: str, data: Mapping[str, Any], room: int) -> dict[str, Any]:
     if b"\\u0000" in encoded:
         plain = _cleaned(plain)
     try:
-        msgspec.msgpack.encode(plain)
+        packed = len(msgspec.msgpack.encode(plain))  # floats take more bytes on the wire than as text
     except (OverflowError, TypeError, ValueError, RecursionError) as error:
         raise Unstorable(
             f"{what} holds what no message can carry ({error}); send it as text.", reason="not_json"
         ) from error
+    _check_size(what, packed, room)
     return plain
 
 
