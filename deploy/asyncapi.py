@@ -111,7 +111,8 @@ def _of_agents() -> Iterator[Place]:
         Said(f"{kind.title()}Delivery", kind, Content)
         for kind in ("tell", "announce", "task", "result", "notice")
     ]
-    heard = (Said("Ask", "ask", Content), *from_ledger, control(protocol.RollCall), control(protocol.Probe))
+    commands = [control(one) for one in (protocol.RollCall, protocol.Cancel, protocol.Probe)]
+    heard = (Said("Ask", "ask", Content), *from_ledger, *commands)
     yield Place(
         "down", SUBJECTS.down("{agent}", "{instance}"), "receive", "All that one process is to do.", heard, ANSWER
     )  # fmt: skip

@@ -16,7 +16,7 @@ from swarm.agent.peers import Job
 from swarm.components import Action
 from swarm.errors import TryAgain
 from swarm.plugin import Plugin
-from swarm.testing import eventually
+from swarm.testing import eventually, others_run
 from tests.memory_swarm import MemorySwarm, memory_swarm
 
 
@@ -34,7 +34,7 @@ class Hanging:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            await asyncio.sleep(0)
+            await others_run()
             self.cleaned += 1
             raise
         self.finished += 1
