@@ -27,6 +27,7 @@ from bus.errors import BusError
 from deploy.embedded.nats import EmbeddedNats
 from deploy.embedded.postgres import EmbeddedPostgres
 from deploy.kept import KeptProcess, keep_server
+from deploy.logbounds import bound_logs
 from deploy.processes import ProcessId, end, end_strays, processes_in
 from deploy.provision import Plan, load_plan, provision
 from deploy.readiness import stopped_of, wait_ready
@@ -105,6 +106,7 @@ class Supervisor:
                     if server is not None
                 ]
                 tasks.append(keepers.create_task(self._until_ready()))
+                tasks.append(keepers.create_task(bound_logs(self._project.logs)))
                 await self._stop.wait()
                 await self._drain()
                 for task in tasks:
