@@ -70,7 +70,11 @@ FEW = (
 )
 ALL = tuple((name, action) for name in NAMES for action in ("exit", "stop", "sleep 4"))
 CHOSEN = os.environ.get("SWARM_TEST_FAILPOINTS", "")
-CASES = [case for case in ALL if CHOSEN == "all" or case[0].startswith(tuple(CHOSEN.split(",")))] if CHOSEN else FEW
+CASES = (
+    [case for case in ALL if CHOSEN == "all" or case[0].startswith(tuple(CHOSEN.split(",")))]
+    if CHOSEN
+    else FEW
+)
 SECONDS = 45.0
 
 
