@@ -160,7 +160,9 @@ async def input_survives_a_kill_and_a_restart(running: Running, swarm: Swarm) ->
     os.kill(running.project.require_state().children["coordinator"].pid, signal.SIGKILL)
     await eventually(lambda: answered(swarm, task["id"], {"sure": "yes"}), seconds=40)
     ended = await in_state(swarm, task["id"], "completed", "failed", "canceled", "rejected")
-    assert (ended["state"], ended["result"]["text"], ended["failures"]) == ("completed", "the red one yes", 0)
+    # The answer may have gone to the process that had just been killed; that counts as a crash, once.
+    assert (ended["state"], ended["result"]["text"]) == ("completed", "the red one yes")
+    assert ended["failures"] <= 1
 
 
 async def answered(swarm: Swarm, id: str, data: dict[str, str]) -> bool:
