@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from swarm.limits import LOOP_KINDS
 from swarm.metrics.family import Family, counter, gauge
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def _own(metrics: Metrics, *, active: bool) -> Iterator[Family]:
 
 
 def _loops(counts: Mapping[str, int], asks: int) -> Family:
-    refused = {key.removeprefix("refused."): n for key, n in counts.items() if key.startswith("refused.")}
+    kinds = {key.removeprefix("refused."): n for key, n in counts.items() if key.startswith("refused.")}
+    refused = {kind: n for kind, n in kinds.items() if kind in LOOP_KINDS}
     return counter(
         "swarm_loop_detected_total",
         "Messages that the ledger refused because of a loop or a storm, by kind; asks, in this coordinator's time.",

@@ -10,7 +10,8 @@ from bus.errors import Refused
 from swarm.errors import NoAuthority
 
 StormKind = Literal["hops", "conversation", "pair_rate", "quota", "announce_right", "announce_limit"]
-STORM_KINDS: Final = frozenset(get_args(StormKind))
+LOOP_KINDS: Final = frozenset(get_args(StormKind)) - {"announce_right", "announce_limit"}
+"""Who announces too much is refused and named like a storm, but answers nobody."""
 
 
 class AgentLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from swarm.components import ServiceStatus
-from swarm.limits import STORM_KINDS
+from swarm.limits import LOOP_KINDS
 from swarm.metrics.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Metrics:
 
     def count_refusal(self, kind: str) -> None:
         """Other reasons than a loop's or a storm's count nowhere."""
-        if kind in STORM_KINDS:
+        if kind in LOOP_KINDS:
             self.refusals[kind] += 1
 
     @property
