@@ -1,11 +1,4 @@
-"""A swarm from outside: what an operator, a script or a gateway says to it.
-
-    async with Swarm.connect() as swarm:
-        answer = await swarm.ask("reader", "What is in README.md?")
-
-Everything goes through the coordinator on ``ctl.<operator>.<verb>``; no method waits without a bound. Errors
-are those of the bus (NobodyThere, TooLate, Refused, Failed) and NotRunning when there is no swarm.
-"""
+"""One connection of one operator, and what it says and asks on it."""
 
 from __future__ import annotations
 
@@ -19,29 +12,30 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 import msgspec
 
 from bus.envelope import Envelope, pack, read_body
-from bus.errors import Disconnected, NobodyThere, Refused, TooLate
+from bus.errors import Disconnected, NobodyThere, TooLate
 from bus.subjects import Subjects
+from swarm.client.calls import QUERY_SECONDS, on_behalf_of
+from swarm.client.dead_letters import DeadLetterCalls
+from swarm.client.families import FamilyCalls
+from swarm.client.running import RunningCalls
+from swarm.client.tasks import TaskCalls
 from swarm.errors import NotRunning
-from swarm.families import FamilyCalls
 from swarm.ids import new_id
 from swarm.pieces import Piece, PieceReader
 from swarm.project import Project, RunState
 from swarm.protocol import Command
-from swarm.records import OPERATOR, TERMINAL_TASK_STATES, Content
+from swarm.records import OPERATOR, Content
 
 if TYPE_CHECKING:
     from bus.credentials import Credentials
 
 Result = TypeVar("Result")
-QUERY_SECONDS: Final = 5.0
 ASK_SECONDS: Final = 60.0
-CHANGE_SECONDS: Final = 60.0
-WATCH_SECONDS: Final = 10.0
 SUCCESSION_SECONDS: Final = 10.0
 """How long a request is tried again while no coordinator listens: one that died is replaced in less."""
 
 
-class Swarm(FamilyCalls):
+class Swarm(TaskCalls, DeadLetterCalls, RunningCalls, FamilyCalls):
     """One connection of one operator. Make it with `connect`."""
 
     def __init__(
@@ -176,40 +170,12 @@ class Swarm(FamilyCalls):
             to=to,
             wait=wait,
             id=new_id(),
-            **_as(sender),
+            **on_behalf_of(sender),
         )
 
     async def announcement(self, id: str, *, wait: float = 0.0) -> dict[str, Any]:
         """The report of an announcement that was made before, after at most `wait` seconds."""
         return await self._call("announce_report", QUERY_SECONDS + wait, id=id, wait=wait)
-
-    async def delegate(
-        self,
-        agent: str,
-        goal: str,
-        *,
-        parent: str | None = None,
-        input: Mapping[str, Any] | None = None,
-        deadline: float | None = None,
-        max_attempts: int | None = None,
-        wait: float | None = None,
-        id: str | None = None,
-    ) -> dict[str, Any]:
-        """``{"id", "state", "attempts", "result", "error"}``; with `wait` seconds, at its end if it comes by then.
-        `parent` None: the operator is the authority. `deadline` in seconds from now."""
-        return await self._call(
-            "delegate",
-            QUERY_SECONDS + (wait or 0.0),
-            agent=agent,
-            goal=goal,
-            input=input,
-            deadline=deadline,
-            max_attempts=max_attempts,
-            wait=wait is not None,
-            timeout=wait,
-            id=id or new_id(),
-            **_as(parent),
-        )
 
     # ── what is ───────────────────────────────────────────────────────────────────────────────────
     async def ps(self) -> list[dict[str, Any]]:
@@ -226,71 +192,6 @@ class Swarm(FamilyCalls):
     async def inbox(self, agent: str, *, limit: int = 10) -> dict[str, Any]:
         return await self._call("inbox", agent=agent, limit=limit)
 
-    async def dead(
-        self, *, agent: str | None = None, limit: int = 100, settled: bool = False
-    ) -> list[dict[str, Any]]:
-        """Dead letters, the newest first, of one recipient if named; with `settled` also those dealt with."""
-        return await self._rows("dead_ls", agent=agent, limit=limit, all=settled)
-
-    async def dead_letter(self, id: str, *, agent: str | None = None) -> dict[str, Any]:
-        """By its delivery's number or its message's id; `agent` says whose where a message had many."""
-        return await self._call("dead_show", id=id, agent=agent)
-
-    async def requeue(self, id: str, *, agent: str | None = None) -> dict[str, Any]:
-        """Send a dead letter again: ``{"id", "delivery", "requeued_as", "recipients"}``. Once only; as if its sender
-        sent it now. Raises Refused."""
-        return await self._call("dead_requeue", CHANGE_SECONDS, id=id, agent=agent)
-
-    async def requeue_all(self, *, agent: str | None = None, limit: int = 100) -> dict[str, Any]:
-        """``{"requeued": [...], "refused": [{"id", "delivery", "reason"}]}``, the oldest first, `limit` at most."""
-        return await self._call("dead_requeue", CHANGE_SECONDS, all=True, agent=agent, limit=limit)
-
-    async def drop(self, id: str, *, agent: str | None = None) -> dict[str, Any]:
-        """Be done with a dead letter; it stays on record."""
-        return await self._call("dead_drop", id=id, agent=agent)
-
-    async def tasks(
-        self, *, limit: int = 100, state: str | None = None, agent: str | None = None
-    ) -> list[dict[str, Any]]:
-        """The newest first; of one state, or given by or to one agent."""
-        return await self._rows("task_ls", limit=limit, state=state, agent=agent)
-
-    async def watch(self, id: str, *, timeout: float = 3600.0) -> AsyncIterator[dict[str, Any]]:
-        """The task as it is now and at every change, its `subtasks` counted by state, until it has ended. Raises
-        TooLate after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        seen: str | None = None
-        while True:
-            left = max(0.0, min(WATCH_SECONDS, deadline - time.monotonic()))
-            task = await self._call("task_watch", QUERY_SECONDS + left, id=id, seen=seen, timeout=left)
-            if task["mark"] != seen:
-                yield task
-            seen = task["mark"]
-            if task["state"] in TERMINAL_TASK_STATES:
-                return
-            if time.monotonic() >= deadline:
-                raise TooLate(f"Task {id} is still {task['state']} after {timeout:g} s; watch it again.")
-
-    async def cancel(self, id: str, *, reason: str = "", sender: str | None = None) -> dict[str, Any]:
-        """Cancel a task and all below it; one that has ended stays as it is. `sender` None: the operator."""
-        return await self._call("task_cancel", id=id, reason=reason, **_as(sender))
-
-    async def answer(
-        self, id: str, text: str = "", *, data: Mapping[str, Any] | None = None, sender: str | None = None
-    ) -> dict[str, Any]:
-        """Answer what a task asked for; it goes on at once."""
-        return await self._call("task_answer", id=id, text=text, data=data, **_as(sender))
-
-    async def retry(self, id: str, *, sender: str | None = None) -> dict[str, Any]:
-        """Give a task that failed, was canceled or rejected once more: the new task, its `retry_of` the old one."""
-        return await self._call("task_retry", id=id, **_as(sender))
-
-    async def task(self, id: str, *, wait: float | None = None) -> dict[str, Any]:
-        """With `wait` seconds: at its end, if it comes by then."""
-        if wait is None:
-            return await self._call("task_show", id=id)
-        return await self._call("task_wait", QUERY_SECONDS + wait, id=id, timeout=wait)
-
     async def ping(self) -> dict[str, Any]:
         """Which coordinator is active: ``{"coordinator", "epoch", "agents", "instances", "nodes"}``."""
         return await self._call("ping")
@@ -301,27 +202,6 @@ class Swarm(FamilyCalls):
     async def diagnose(self, agent: str, *, wait: float = 3.0) -> dict[str, Any]:
         """How each instance says it is, and which are silent for `wait` seconds (coordinator/diagnosis.py)."""
         return await self._call("diagnose", QUERY_SECONDS + wait, agent=agent, timeout=wait)
-
-    # ── what should be ────────────────────────────────────────────────────────────────────────────
-    async def start(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
-        """``{"agent", "ready", "instances"}``, when all replicas are ready or `timeout` seconds are over."""
-        return await self._call("start", QUERY_SECONDS + timeout, agent=agent, timeout=timeout)
-
-    async def stop(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
-        """``{"agent", "stopped", "instances"}``: it drains; its mail waits until it is started again."""
-        return await self._call("stop", QUERY_SECONDS + timeout, agent=agent, timeout=timeout)
-
-    async def restart(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
-        """As `start`, with a fresh process for each replica; the old ones drain."""
-        return await self._call("restart", QUERY_SECONDS + timeout, agent=agent, timeout=timeout)
-
-    async def resume(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
-        """As `start`, for what is quarantined; an agent that somebody stopped stays stopped (Refused)."""
-        return await self._call("resume", QUERY_SECONDS + timeout, agent=agent, timeout=timeout)
-
-    async def converge(self) -> dict[str, Any]:
-        """Make what runs agree with the registry, which was provisioned anew."""
-        return await self._call("converge")
 
     # ── how ───────────────────────────────────────────────────────────────────────────────────────
     async def _call(self, verb: str, within: float = QUERY_SECONDS, /, **arguments: Any) -> dict[str, Any]:
@@ -441,11 +321,3 @@ def _drive(work: Coroutine[Any, Any, Result]) -> Result:
 
 async def _sleep(seconds: float) -> None:
     time.sleep(seconds)  # noqa: ASYNC251 - there is no loop that it could hold up
-
-
-def _as(name: str | None) -> dict[str, str]:
-    """The argument that says on whose behalf; `as` is a word of Python's."""
-    return {} if name is None else {"as": name}
-
-
-__all__ = ["NobodyThere", "NotRunning", "Refused", "Swarm", "TooLate"]

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
+from swarm.client.calls import CHANGE_SECONDS, QUERY_SECONDS, Calls
 from swarm.records import NewChild
 
 if TYPE_CHECKING:
     from swarm.spawning import ChildOptions, Source
 
-CHANGE_SECONDS: Final = 60.0
-MARGIN: Final = 5.0
-"""Seconds beyond its own timeout until the coordinator's answer is given up."""
 
-
-class FamilyCalls:
+class FamilyCalls(Calls):
     """`Swarm` has them."""
-
-    _folder: Path
-
-    async def _call(self, verb: str, within: float = MARGIN, /, **arguments: Any) -> dict[str, Any]:
-        raise NotImplementedError
 
     async def spawn(
         self,
@@ -39,11 +30,11 @@ class FamilyCalls:
         child = character
         if not isinstance(child, NewChild):
             child = await new_child(child, project=self._folder, **options)
-        return await self._call("spawn", MARGIN + timeout, parent=parent, child=child, timeout=timeout)
+        return await self._call("spawn", QUERY_SECONDS + timeout, parent=parent, child=child, timeout=timeout)
 
     async def remove(self, agent: str, *, timeout: float = CHANGE_SECONDS) -> dict[str, Any]:
         """As `stop`, for good: a spawned agent is taken out of the swarm. Its mail and its memories stay."""
-        return await self._call("remove", MARGIN + timeout, agent=agent, timeout=timeout)
+        return await self._call("remove", QUERY_SECONDS + timeout, agent=agent, timeout=timeout)
 
     async def permit(self, agent: str, **rights: bool) -> dict[str, Any]:
         """Give and take rights of a spawned agent; what is taken is gone from its subtree at once:
