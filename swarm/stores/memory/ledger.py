@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from swarm.dead_letters import DeadLetter, Requeued
 from swarm.errors import StoreError
 from swarm.ledger import LeaseLost
 from swarm.limits import Storm
@@ -16,19 +15,14 @@ from swarm.records import (
     DEFAULT_LIMITS,
     AgentPlan,
     AgentRecord,
-    Content,
     Desired,
     Dispatch,
     Ended,
     HierarchyLimits,
     InboxView,
     MessageView,
-    NewTask,
     Outgoing,
     Receipt,
-    Task,
-    TaskChange,
-    TaskState,
 )
 from swarm.retention import Pruned, PrunePart, Retention
 from swarm.stores.checks import (
@@ -37,28 +31,23 @@ from swarm.stores.checks import (
     check_id,
     check_outgoing,
     check_plans,
-    check_tasks,
-    check_text,
     to_json,
 )
 from swarm.stores.memory import inboxes
 from swarm.stores.memory.accepting import accept
 from swarm.stores.memory.database import MemoryDatabase
-from swarm.stores.memory.delegation import delegate
+from swarm.stores.memory.dead_letters import DeadLetterPart
 from swarm.stores.memory.hierarchy import HierarchyPart, settle_rights
 from swarm.stores.memory.retention import prune
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, MessageRow, delivery_view, ended_value
 from swarm.stores.memory.store import directory
-from swarm.stores.memory.task_life import answer as answer_task
-from swarm.stores.memory.task_life import cancel as cancel_task
-from swarm.stores.memory.task_life import retry as retry_task
-from swarm.stores.memory.task_life import wake
+from swarm.stores.memory.tasks import TaskPart
 
 CRASHES: Final = 3
 """How many recipients may die with a delivery in hand before it dies too."""
 
 
-class MemoryLedger(HierarchyPart):
+class MemoryLedger(HierarchyPart, TaskPart, DeadLetterPart):
     epoch: int | None = None
 
     def __init__(self, database: MemoryDatabase) -> None:
@@ -324,80 +313,6 @@ class MemoryLedger(HierarchyPart):
     async def end_aged(self) -> list[Ended]:
         return [self._ended(row) for row in inboxes.end_aged(self._writing())]
 
-    # ── dead letters ──────────────────────────────────────────────────────────────────────────────
-    async def dead_letters(
-        self, *, agent: str | None = None, limit: int = 100, settled: bool = False, oldest: bool = False
-    ) -> list[DeadLetter]:
-        return inboxes.dead_letters(self._reading(), agent=agent, limit=limit, settled=settled, oldest=oldest)
-
-    async def dead_letter(self, delivery: int) -> DeadLetter | None:
-        return inboxes.dead_letter(self._reading(), delivery)
-
-    async def dead_letters_of(self, id: str, *, agent: str | None = None) -> list[DeadLetter]:
-        return inboxes.dead_letters_of(self._reading(), check_id("message", id), agent=agent)
-
-    async def requeue(self, delivery: int, id: str, by: str) -> Requeued:
-        return inboxes.requeue(self._writing(), delivery, check_id("message", id), by)
-
-    async def drop_dead(self, delivery: int, by: str) -> None:
-        inboxes.drop_dead(self._writing(), delivery, by)
-
-    # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
-    async def delegate(self, sender: str, tasks: Sequence[NewTask]) -> list[Task]:
-        check_tasks(tasks)
-        database = self._writing()
-        return delegate(database, self._sender(sender), tasks)
-
-    async def cancel(self, by: str, task: str, reason: str = "") -> TaskChange:
-        check_text("The reason", reason)
-        return cancel_task(self._writing(), self._sender(by), check_id("task", task), reason)
-
-    async def answer(self, by: str, task: str, answer: Content) -> TaskChange:
-        return answer_task(self._writing(), self._sender(by), check_id("task", task), answer)
-
-    async def retry(self, by: str, task: str) -> TaskChange:
-        return retry_task(self._writing(), self._sender(by), check_id("task", task))
-
-    async def wake_tasks(self) -> list[str]:
-        return wake(self._writing())
-
-    async def ended_of(self, deliveries: Sequence[int]) -> dict[int, str]:
-        known = self._reading().deliveries
-        rows = [known[seq] for seq in deliveries if seq in known]
-        return {row.seq: row.reason or "" for row in rows if row.state in ("expired", "dead")}
-
-    async def tasks(
-        self, *, limit: int = 100, state: TaskState | None = None, agent: str | None = None
-    ) -> list[Task]:
-        database = self._reading()
-        found = [
-            database.task_value(task)
-            for task in sorted(database.tasks.values(), key=lambda t: (t.created_at, t.id), reverse=True)
-            if state is None or task.state == state
-        ]
-        found = [task for task in found if agent is None or agent in (task.parent, task.child)]
-        return [_without_what_is_large(task) for task in found[:limit]]
-
-    async def task(self, id: str) -> Task | None:
-        database = self._reading()
-        row = database.tasks.get(check_id("task", id))
-        return database.task_value(row) if row else None
-
-    async def task_tree(self, id: str) -> list[Task]:
-        database = self._reading()
-        tree = [check_id("task", id)]
-        for above in tree:  # grows while it is read
-            tree += [task.id for task in database.tasks.values() if task.parent_task == above]
-        rows = sorted((database.tasks[id] for id in tree[1:]), key=lambda t: (t.created_at, t.id))
-        return [msgspec.structs.replace(database.task_value(row), result=None) for row in rows[:1000]]
-
-    async def subtasks(self, id: str) -> list[Task]:
-        database, above = self._reading(), check_id("task", id)
-        rows = sorted(
-            (t for t in database.tasks.values() if t.parent_task == above), key=lambda t: (t.created_at, t.id)
-        )
-        return [database.task_value(row) for row in rows]
-
     # ── views ─────────────────────────────────────────────────────────────────────────────────────
     async def message(self, id: str) -> MessageView | None:
         database, wanted = self._reading(), check_id("message", id)
@@ -445,12 +360,3 @@ class MemoryLedger(HierarchyPart):
 
     async def stats(self) -> dict[str, int]:
         return dict(self._reading().stats())
-
-
-def _without_what_is_large(task: Task) -> Task:
-    large: dict[str, Any] = {
-        name: empty
-        for name, empty in (("result", None), ("input", {}))
-        if len(to_json("The task", getattr(task, name))) > 4000
-    }
-    return msgspec.structs.replace(task, **large) if large else task
