@@ -17,6 +17,8 @@ from typing import Final
 from swarm.protocol import Beat, Hello, InstanceStatus, NodeBeat, NodeInstance
 
 MISSED_BEATS: Final = 3
+HELLO_SECONDS: Final = 90.0
+"""From a process to its hello: more than a plugin may take to load (swarm/agent/loading.py)."""
 LATE_BEATS: Final = 1.5
 """An instance that is so late gets nothing new as long as another one is in time."""
 Clock = Callable[[], float]
@@ -61,8 +63,11 @@ class Node:
 class Presence:
     beat_seconds: float
     clock: Clock = time.monotonic
+    hello_seconds: float = HELLO_SECONDS
     instances: dict[str, Instance] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
+    _unheard: dict[str, float] = field(default_factory=dict)
+    """Instances that a node runs and that never said hello, and since when that is known."""
     _of_agent: dict[str, dict[str, Instance]] = field(default_factory=dict)
 
     # ── instances ─────────────────────────────────────────────────────────────────────────────────
@@ -120,6 +125,7 @@ class Presence:
     def excuse_silence(self) -> None:
         """It was we who could not hear: count everyone's silence from now."""
         now = self.clock()
+        self._unheard = dict.fromkeys(self._unheard, now)
         for instance in self.instances.values():
             instance.heard_at = now
         for node in self.nodes.values():
@@ -151,6 +157,21 @@ class Presence:
     def silent_nodes(self) -> list[Node]:
         limit = self.clock() - self.beat_seconds * (MISSED_BEATS + 0.25)
         return [node for node in self.nodes.values() if node.heard_at < limit]
+
+    def mute(self) -> list[tuple[Node, NodeInstance]]:
+        """What nodes run that has not said hello in time; each is named once."""
+        now = self.clock()
+        unheard = {
+            row.instance: (node, row)
+            for node in self.nodes.values()
+            for row in node.instances
+            if row.status in ("starting", "running") and row.instance not in self.instances
+        }
+        self._unheard = {name: self._unheard.get(name, now) for name in unheard}
+        late = [name for name, since in self._unheard.items() if now - since > self.hello_seconds]
+        for name in late:
+            self._unheard[name] = now
+        return [unheard[name] for name in late]
 
     def node_rows(self, agent: str) -> Iterator[tuple[Node, NodeInstance]]:
         for node in self.nodes.values():

@@ -94,9 +94,18 @@ class Roll:
             if node is None or node in absent:
                 continue
             if by_node[node.name] == 1 or by_node[node.name] * 2 < len(node.instances):
-                word = Unresponsive(self._epoch, instance.agent, instance.name)
-                self._outbox.control(self._subjects.node_down(node.name), node.name, word)
-                self._metrics.instances_blocked += 1
+                self._end(node.name, instance.agent, instance.name)
+
+    def _end_mute(self) -> None:
+        """The same for what a node has started and nobody has heard of: frozen, or stuck in its own start."""
+        for node, row in self._presence.mute():
+            log.warning("Instance %s of %s has not said hello in time.", row.instance, row.agent)
+            self._end(node.name, row.agent, row.instance)
+
+    def _end(self, node: str, agent: str, instance: str) -> None:
+        word = Unresponsive(self._epoch, agent, instance)
+        self._outbox.control(self._subjects.node_down(node), node, word)
+        self._metrics.instances_blocked += 1
 
     def compare(self, instance: Instance, beat: Beat) -> None:
         """Whether it has in hand what we sent it: a dispatch may be lost on the wire, and so may the bell
@@ -131,6 +140,7 @@ class Roll:
                 continue
             silent = self._presence.silent()
             self._end_blocked(silent)
+            self._end_mute()
             for instance in silent:
                 # Many at once is a machine or the wire, not what one of them was working on.
                 self.gone(

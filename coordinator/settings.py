@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from coordinator.presence import HELLO_SECONDS
 from swarm.errors import ConfigError
 from swarm.protocol import BEAT_SECONDS
 from swarm.retention import Retention
@@ -48,6 +49,8 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     standby_seconds: Seconds = 0.4
     grace_seconds: Seconds = 1.2
     beat_seconds: Seconds = BEAT_SECONDS
+    hello_seconds: Seconds = HELLO_SECONDS
+    """What a node has started and that says no hello for so long is ended and started anew."""
     sweep_seconds: Seconds = 5.0
     expiry_seconds: Seconds = 2.0
     ageing_seconds: Seconds = 15.0

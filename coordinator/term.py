@@ -84,7 +84,7 @@ class Term:
         self.outbox = outbox = Outbox(bus, metrics, lease.holds, tracer)
         self.progress = progress = Progress()
         self.directory = directory = Directory(ledger)
-        self.presence = presence = Presence(settings.beat_seconds)
+        self.presence = presence = Presence(settings.beat_seconds, hello_seconds=settings.hello_seconds)
         self.router = router = Router(ledger, outbox, subjects, directory, presence, settings, metrics)
         storms = Storms(ledger, metrics)
         self.asks = asks = Asks(outbox, subjects, directory, router, storms, metrics, settings.ask_seconds)

@@ -32,6 +32,7 @@ from swarm.protocol import (
     NodeBeat,
     NodeInstance,
     RollCall,
+    Unresponsive,
 )
 from swarm.records import OPERATOR, AgentPlan, Content, Outgoing, Turn
 from swarm.store import Store
@@ -224,6 +225,8 @@ class FakeNode:
     def __init__(self, house: House, name: str) -> None:
         self.house, self.name = house, name
         self.assignments: list[Assignment] = []
+        self.unresponsive: list[str] = []
+        """The instances that it was told to end."""
         self.instances: tuple[NodeInstance, ...] = ()
         self.obeys = True
         self.beating = True
@@ -242,7 +245,10 @@ class FakeNode:
         return NodeBeat(node=self.name, pid=1, instances=self.instances)
 
     def _receive(self, incoming: Incoming) -> None:
-        body = read_body(incoming.envelope, Assignment | RollCall)  # type: ignore[arg-type]
+        body = read_body(incoming.envelope, Assignment | RollCall | Unresponsive)  # type: ignore[arg-type]
+        if isinstance(body, Unresponsive):
+            self.unresponsive.append(body.instance)
+            return
         if isinstance(body, RollCall):
             self.house.group.create_task(self.say("hello", self.state()))
             return

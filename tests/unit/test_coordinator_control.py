@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from bus.errors import NobodyThere, Refused
 from swarm.protocol import NodeInstance
 from swarm.records import AgentPermissions, Content, TaskOutcome, Turn
-from swarm.testing import eventually
+from swarm.testing import eventually, others_run
 from tests.coordinator_house import House, a_house, plan
 
 ROW = {
@@ -218,3 +219,15 @@ async def test_stats_and_ping_answer(house: House) -> None:
     assert stats["ledger"]["deliveries.accepted"] == 1 and stats["coordinator"]["terms"] == 1
     ping = await house.command("ping")
     assert ping == {"coordinator": coordinator.holder, "epoch": 1, "agents": 2, "instances": 0, "nodes": 0}
+
+
+async def test_an_instance_that_was_started_and_never_says_hello_is_ended_by_its_node(house: House) -> None:
+    house.settings = msgspec.structs.replace(house.settings, hello_seconds=0.3)
+    await house.coordinator()
+    node = await house.node("node-1")
+    await eventually(lambda: {"reader-1-0", "reader-2-0", "surveyor-1-0"} <= set(node.unresponsive))
+    node.instances = node.instances[:0]
+    node.unresponsive.clear()
+    await house.instance("reader")  # this one speaks
+    await others_run(20)
+    assert node.unresponsive == []
