@@ -70,6 +70,7 @@ class Asks:
         self._ask_seconds = ask_seconds
         self._open: dict[str, deque[OpenAsk]] = {}
         self._turns = 0
+        self._asked_at: dict[str, float] = {}
 
     def reply_of(self, owner: str, incoming: Incoming) -> str | None:
         """The address at which `owner` may be answered; None (counted) when it gave none or a foreign one."""
@@ -139,6 +140,13 @@ class Asks:
         instance = self._one_of(names, ask.room)
         if instance is None:
             who = ask.to if len(names) > 1 else names[0]
+            record = self._directory.get(names[0])
+            if record is not None and record.desired == "running" and not record.replicas:
+                raise NobodyThere(
+                    f"{who} is scaled to 0; tell it instead, and it will get the message later, or have one again: "
+                    f"swarm scale {names[0]} 1.",
+                    reason="absent",
+                )
             raise NobodyThere(
                 f"{who} is known but no instance of it is ready; tell it instead, and it will "
                 f"get the message later, or start it: swarm start {names[0]}.",
@@ -172,9 +180,14 @@ class Asks:
         asks = self._open.setdefault(instance.name, deque(maxlen=REMEMBERED))
         while asks and asks[0].until < now:
             asks.popleft()
+        self._asked_at[instance.agent] = time.monotonic()
         remembered = OpenAsk(until, fail)
         asks.append(remembered)
         return remembered
+
+    def asked_at(self, agent: str) -> float:
+        """When it was last asked, on the monotonic clock."""
+        return self._asked_at.get(agent, float("-inf"))
 
     def gone(self, instance: Instance, *, crashed: bool) -> None:
         """Tell whoever may still wait for this instance. Those who were answered drop this unread."""

@@ -26,8 +26,8 @@ class Diagnosis:
         self._presence = presence
 
     async def of(self, agent: str, seconds: float) -> dict[str, Any]:
-        """`{"agent", "agent_id", "desired", "instances": [diagnosis], "silent": [{"instance", "node", "pid",
-        "why"}]}`: who answered within `seconds` and who did not. Raises UnknownAgent."""
+        """`{"agent", "agent_id", "desired", "asleep", "wanted", "instances": [diagnosis], "silent": [{"instance",
+        "node", "pid", "why"}]}`: who answered within `seconds` and who did not. Raises UnknownAgent."""
         record = self._directory.named(agent)
         instances = list(self._presence.of(record.name).values())
         async with asyncio.TaskGroup() as group:
@@ -37,6 +37,8 @@ class Diagnosis:
             "agent": record.name,
             "agent_id": record.id,
             "desired": record.desired,
+            "asleep": record.asleep,
+            "wanted": record.wanted,
             "instances": [
                 answer | {"node": each.node} for each, answer in answers if isinstance(answer, dict)
             ],

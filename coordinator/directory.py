@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
 
 from bus.errors import Refused
 from swarm.errors import UnknownAgent
@@ -31,6 +33,8 @@ class Directory:
         self._by_id: dict[str, str] = {}
         self._children: dict[str, tuple[str, ...]] = {}
         self._roles: dict[str, tuple[str, ...]] = {}
+        self._scaled: tuple[str, ...] = ()
+        self._sleepers: tuple[str, ...] = ()
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
 
@@ -43,6 +47,14 @@ class Directory:
             self._read_at = time.monotonic()
             self._take(records)
             return True
+
+    async def amend(self, names: Iterable[str], **changes: Any) -> None:
+        """What we have just written to the ledger about these agents, without reading all of them anew. Waits for a
+        reading that is under way, which may not have seen it."""
+        async with self._reading:
+            for name in names:
+                if (record := self._agents.get(name)) is not None:
+                    self._agents[name] = msgspec.structs.replace(record, **changes)
 
     def _take(self, records: list[AgentRecord]) -> None:
         known = sorted((r for r in records if r.name not in (OPERATOR, COORDINATOR)), key=lambda r: r.name)
@@ -57,6 +69,8 @@ class Directory:
         self._by_id = {record.id: record.name for record in known}
         self._children = {parent: tuple(names) for parent, names in children.items()}
         self._roles = {role: tuple(names) for role, names in roles.items()}
+        self._scaled = tuple(record.name for record in known if record.scale is not None)
+        self._sleepers = tuple(record.name for record in known if record.sleep_after is not None)
 
     def __iter__(self) -> Iterator[AgentRecord]:
         """All agents, by name."""
@@ -74,6 +88,14 @@ class Directory:
         if record is None:
             raise UnknownAgent(address, self._agents)
         return record
+
+    def scaled(self) -> list[AgentRecord]:
+        """Those whose number of replicas follows a policy."""
+        return [self._agents[name] for name in self._scaled]
+
+    def sleepers(self) -> list[AgentRecord]:
+        """Those that stop when they are idle."""
+        return [self._agents[name] for name in self._sleepers]
 
     def children(self, name: str) -> tuple[str, ...]:
         return self._children.get(name, ())

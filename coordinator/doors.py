@@ -24,6 +24,7 @@ from coordinator.presence import Presence
 from coordinator.progress import Progress
 from coordinator.roll import Roll
 from coordinator.router import Router
+from coordinator.sleeping import Sleeping
 from coordinator.spawning import Spawning
 from swarm import protocol
 from swarm.errors import StoreError, SwarmError, UnknownAgent
@@ -54,6 +55,7 @@ class Doors:
         placer: Placer,
         control: Control,
         spawning: Spawning,
+        sleeping: Sleeping,
         progress: Progress,
         metrics: Metrics,
         spawn: Spawn,
@@ -71,6 +73,7 @@ class Doors:
         self._placer = placer
         self._control = control
         self._spawning = spawning
+        self._sleeping = sleeping
         self._progress = progress
         self._metrics = metrics
         self._spawn = spawn
@@ -84,7 +87,7 @@ class Doors:
         try:
             match verb:
                 case "ask":
-                    self._asks.route(sender, incoming, sender)
+                    self._ask(sender, incoming, sender)
                 case "bell":
                     self._bell(sender, read_body(incoming.envelope, Bell))
                 case "beat":
@@ -112,6 +115,17 @@ class Doors:
         except BadMessage as error:
             self._metrics.bad_messages += 1
             self._refuse(sender, incoming, error)
+
+    def _ask(self, owner: str, incoming: Incoming, sender: str) -> None:
+        """At once to who is ready; whoever sleeps is started first, within the ask's deadline."""
+        if coming := self._sleeping.awaits(incoming.envelope, sender):
+            self._try_spawn(owner, incoming, self._ask_later(owner, incoming, sender, coming))
+        else:
+            self._asks.route(owner, incoming, sender)
+
+    async def _ask_later(self, owner: str, incoming: Incoming, sender: str, coming: list[str]) -> None:
+        await self._sleeping.start(coming, incoming.envelope)
+        self._asks.route(owner, incoming, sender)
 
     def _hello(self, agent: str, said: Hello, incoming: Incoming) -> None:
         try:
@@ -247,7 +261,7 @@ class Doors:
         if sender is None:
             return
         if verb == "ask" and incoming.envelope.kind == "ask":
-            self._asks.route(sender, incoming, OPERATOR)
+            self._ask(sender, incoming, OPERATOR)
             return
         reply = self._asks.reply_of(sender, incoming)
         if reply is None:

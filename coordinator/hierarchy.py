@@ -38,7 +38,11 @@ class Hierarchy:
             "name": record.name,
             "agent_id": record.id,
             "parent": record.parent,
-            "status": "present" if self._presence.of(record.name) else "absent",
+            "status": "present"
+            if self._presence.of(record.name)
+            else "asleep"
+            if record.asleep
+            else "absent",
             "desired": record.desired,
             "roles": list(record.roles),
             "replicas": record.replicas,

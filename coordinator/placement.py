@@ -1,17 +1,17 @@
 """Placement: which node runs which instances.
 
-Wanted are slots 1 … replicas of every agent whose desired state is ``running``. Each node is sent all that it
-should run, and makes it so; sending it again changes nothing. Nothing is stored: after a takeover the nodes'
-hellos say what runs where, it is adopted as it is, and only then is anything moved. A slot moves only when
-its node is gone. Node and coordinator agree when the beat shows what was assigned; as long as it does not,
-the assignment is sent again, because the wire may lose it.
+Wanted are slots 1 … `wanted` of every agent: its replicas, none when it is stopped or asleep. Each node is
+sent all that it should run, and makes it so; sending it again changes nothing. Nothing is stored: after a
+takeover the nodes' hellos say what runs where, it is adopted as it is, and only then is anything moved. A slot
+moves only when its node is gone. Node and coordinator agree when the beat shows what was assigned; as long as
+it does not, the assignment is sent again, because the wire may lose it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from bus.subjects import Subjects
@@ -47,8 +47,9 @@ class Placer:
         self._metrics = metrics
         self._where: dict[Slot, str] = {}
         self._generations: dict[Slot, int] = {}
-        self._versions: dict[str, str] = {}
         self._open = False
+        self.before: list[Callable[[], None]] = []
+        """Called before every placement, when the directory may have changed."""
 
     def open(self) -> None:
         """The grace is over: whoever runs something has said so, now missing ones are placed."""
@@ -84,22 +85,23 @@ class Placer:
         if self._open:
             self.converge()
 
-    def restart(self, agent: str) -> None:
-        """Ask for a fresh process in every slot of this agent."""
-        for slot in self._wanted():
-            if slot[0] == agent:
-                self._generations[slot] = self._generations.get(slot, 0) + 1
+    def renew(self, slots: Iterable[Slot]) -> None:
+        """Ask for a fresh process in these slots."""
+        for slot in slots:
+            self._generations[slot] = self._generations.get(slot, 0) + 1
         self.converge()
 
     def converge(self, tell: Iterable[str] = ()) -> None:
         """Place what is wanted and not placed, forget what is not wanted, tell the nodes that this concerns."""
         if not self._open:
             return
+        for look in self.before:
+            look()
         before = {name: self._placements(name) for name in self._presence.nodes}
         wanted = self._wanted()
         for slot in [slot for slot in self._where if slot not in wanted]:
             del self._where[slot]
-        self._restart_changed()
+            self._drain(slot)
         load = Counter(dict.fromkeys(self._presence.nodes, 0))
         load.update(name for name in self._where.values() if name in self._presence.nodes)
         if load:
@@ -112,27 +114,18 @@ class Placer:
             if name in tell or self._placements(name) != before[name]:
                 self._send(self._presence.nodes[name])
 
-    def _restart_changed(self) -> None:
-        """An agent whose character has a new version is started anew; one that is seen first is not."""
-        for record in self._directory:
-            known = self._versions.get(record.name)
-            if known is not None and known != record.version:
-                for number in range(1, record.replicas + 1):
-                    slot = (record.name, number)
-                    self._generations[slot] = self._generations.get(slot, 0) + 1
-            self._versions[record.name] = record.version
+    def _drain(self, slot: Slot) -> None:
+        """Nothing new goes to an instance that is to end, from this moment."""
+        for instance in self._presence.of(slot[0]).values():
+            if instance.slot == slot[1]:
+                instance.status = "draining"
 
     def _is_wanted(self, slot: Slot) -> bool:
         record = self._directory.get(slot[0])
-        return record is not None and record.desired == "running" and 1 <= slot[1] <= record.replicas
+        return record is not None and 1 <= slot[1] <= record.wanted
 
     def _wanted(self) -> list[Slot]:
-        return [
-            (record.name, number)
-            for record in self._directory
-            if record.desired == "running"
-            for number in range(1, record.replicas + 1)
-        ]
+        return [(record.name, number) for record in self._directory for number in range(1, record.wanted + 1)]
 
     def _placements(self, node: str) -> tuple[Placement, ...]:
         placements = []

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from bus.subjects import Subjects
@@ -66,6 +66,8 @@ class Router:
         self._soon: set[str] = set()
         self._grace_over = False
         self._wake = asyncio.Event()
+        self.on_ring: list[Callable[[str], None]] = []
+        """Called with whoever may have new mail: one that sleeps must wake for it."""
         self.recall = asyncio.Event()
         """Set when something in flight may have been ended: see recall.py."""
 
@@ -78,6 +80,8 @@ class Router:
                     self.settle(agent)
                 self._look.add(agent)
                 self._wake.set()
+                for rang in self.on_ring:
+                    rang(agent)
 
     def hello(self, instance: Instance, in_flight: Iterable[int]) -> None:
         """An instance is ready for work and has this in hand."""
@@ -196,6 +200,10 @@ class Router:
         self._soon.discard(agent)
         self._look.add(agent)
         self._wake.set()
+
+    def may_wait(self, agent: str) -> bool:
+        """Whether mail of this agent may wait for a free place, in the ledger or here."""
+        return agent in self._more or bool(self.places.held(agent))
 
     def stats(self) -> dict[str, int]:
         return {"in_flight": len(self.lanes), "held": len(self.places.held_by_all())}

@@ -12,6 +12,7 @@ from coordinator.directory import Directory
 from coordinator.placement import Placer
 from coordinator.presence import Instance, Presence
 from coordinator.progress import Progress
+from coordinator.rolling import Rolling
 from coordinator.router import Router
 from swarm.ledger import Ledger
 from swarm.protocol import NodeInstance
@@ -26,6 +27,7 @@ class Running:
         presence: Presence,
         router: Router,
         placer: Placer,
+        rolling: Rolling,
         progress: Progress,
     ) -> None:
         self._ledger = ledger
@@ -33,13 +35,15 @@ class Running:
         self._presence = presence
         self._router = router
         self._placer = placer
+        self._rolling = rolling
         self._progress = progress
 
     # ── seeing ────────────────────────────────────────────────────────────────────────────────────
     def rows(self, waiting: dict[str, int]) -> list[dict[str, Any]]:
         """`name, agent_id, instance, status, node, pid, inbox, in_flight, restarts, rss_mb, turns, errors, version,
-        reason`: a row for each live instance and each process that a node knows, or one ``absent`` row.
-        `inbox` counts what waits for the agent, whatever its replicas."""
+        reason, replicas, wanted`: a row for each live instance and each process that a node knows, or one with the
+        status ``absent`` or ``asleep``. `wanted` is how many should run now, of `replicas`. `inbox` counts what waits
+        for the agent, whatever its replicas."""
         return [row for record in self._directory for row in self._rows_of(record, waiting)]
 
     def _rows_of(self, record: AgentRecord, waiting: dict[str, int]) -> list[dict[str, Any]]:
@@ -53,8 +57,7 @@ class Running:
             if said.status != "stopped":
                 rows.append(_process(record, node, said, inbox))
         if not rows and (record.planned or record.birth is None):
-            reason = "stopped" if record.desired == "stopped" else ""
-            rows.append(_row(record, inbox=inbox, status="absent", reason=reason))
+            rows.append(_row(record, inbox=inbox, status=_without(record), reason=_why_without(record)))
         return rows
 
     def _live(
@@ -104,21 +107,21 @@ class Running:
     async def start(self, agent: str, timeout: float) -> dict[str, Any]:
         """Answers when all replicas are ready, or after `timeout` seconds: `{"agent", "ready", "instances"}`."""
         await self._ledger.set_desired(agent, "running")
+        if self._directory.named(agent).asleep:
+            await self._ledger.wake([agent])
         await self._directory.refresh()
-        if any(row.status == "quarantined" for _, row in self._presence.node_rows(agent)):
-            self._placer.restart(agent)
+        self._rolling.renew_fallen(agent)
         self._placer.converge()
         return await self._ready(agent, frozenset(), timeout)
 
     async def restart(self, agent: str, timeout: float) -> dict[str, Any]:
-        """As `start`, with a fresh process in every slot."""
+        """As `start`, with a fresh process in every slot, one after the other."""
         record = self._directory.named(agent)
-        if record.desired == "stopped":
+        if record.desired == "stopped" or record.asleep:
             return await self.start(agent, timeout)
         self._require_node(agent)
         old = frozenset(self._processes(agent))
-        self.drain(agent)
-        self._placer.restart(agent)
+        self._rolling.roll(agent)
         return await self._ready(agent, old, timeout)
 
     async def converge(self, wait: float) -> dict[str, Any]:
@@ -128,7 +131,7 @@ class Running:
         self._placer.converge()
 
         async def look() -> dict[str, Any]:
-            wanted = {r.name: r.replicas for r in self._directory if r.desired == "running"}
+            wanted = {r.name: r.wanted for r in self._directory if r.wanted}
             ready = {name: len(self._presence.ready(name)) for name in wanted}
             return {
                 "agents": sum(1 for _ in self._directory),
@@ -148,7 +151,7 @@ class Running:
             names = [instance.name for instance in self._presence.ready(agent)]
             rows = [row for _, row in self._presence.node_rows(agent) if row.status == "quarantined"]
             reason = "stopped" if record.desired == "stopped" else "".join(row.reason for row in rows[:1])
-            return names, reason, len(names) >= record.replicas
+            return names, reason, len(names) >= record.wanted
 
         names, reason, ready = await self._progress.until(
             look, lambda seen: seen[2] or bool(seen[1]), timeout
@@ -164,7 +167,7 @@ class Running:
             return [instance.name for instance in self._presence.ready(agent)]
 
         def ready(names: list[str]) -> bool:
-            return len(names) >= record.replicas
+            return len(names) >= record.wanted
 
         if not ready(await look()):
             self._require_node(agent)
@@ -193,6 +196,17 @@ class Running:
 _ALIVE = ("starting", "running", "draining")
 _STATUS = {"running": "starting", "backoff": "absent"}
 """A process that has not said hello is starting; one that waits to be started again is absent."""
+
+
+def _without(record: AgentRecord) -> str:
+    """The status of an agent of which nothing runs."""
+    return "asleep" if record.desired == "running" and record.asleep else "absent"
+
+
+def _why_without(record: AgentRecord) -> str:
+    if record.desired == "stopped":
+        return "stopped"
+    return "" if record.replicas else "scaled to 0"
 
 
 def _process(record: AgentRecord, node: str, said: NodeInstance, inbox: int) -> dict[str, Any]:
@@ -239,4 +253,6 @@ def _row(
         "errors": errors,
         "version": version or record.version,
         "reason": reason,
+        "replicas": record.replicas,
+        "wanted": record.wanted,
     }

@@ -13,7 +13,8 @@ running      ps, stop, start, restart          control      operators' requests
 verbs/       what operators can have done      diagnosis    how an instance says it is
 families     metrics of the whole swarm        storms       who answers whom without end
 cleaner      what is over and old              spawning     children made at run time
-orphans      the children of the dead
+orphans      the children of the dead          rolling      fresh processes, one at a time
+scaling      how many, and by whom             sleeping     who is idle stops, and wakes for mail
 """
 
 from __future__ import annotations

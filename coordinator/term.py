@@ -35,9 +35,12 @@ from coordinator.presence import Presence
 from coordinator.progress import Progress
 from coordinator.recall import Recall
 from coordinator.roll import Roll
+from coordinator.rolling import Rolling
 from coordinator.router import Router
 from coordinator.running import Running
+from coordinator.scaling import Scaling
 from coordinator.settings import CoordinatorSettings
+from coordinator.sleeping import Sleeping
 from coordinator.spawning import Spawning
 from coordinator.storms import Storms
 from coordinator.verbs.dead import Dead
@@ -95,10 +98,17 @@ class Term:
         self.roll = roll = Roll(
             epoch, bus, outbox, subjects, presence, router, asks, placer, progress, metrics
         )
+        self.rolling = rolling = Rolling(directory, presence, router, placer)
+        placer.before.append(rolling.note_versions)
+        self.scaling = scaling = Scaling(ledger, directory, presence, router, placer, progress)
+        self.sleeping = sleeping = Sleeping(
+            ledger, directory, presence, router, placer, progress, asks, rolling, settings.ask_seconds
+        )
+        router.on_ring.append(sleeping.rang)
         hierarchy = Hierarchy(directory, presence)
         broadcast = Broadcast(ledger, router, progress)
         delegation = Delegation(ledger, router, progress)
-        self.running = running = Running(ledger, directory, presence, router, placer, progress)
+        self.running = running = Running(ledger, directory, presence, router, placer, rolling, progress)
         spawning = Spawning(ledger, directory, placer, running)
         self.orphans = Orphans(ledger, directory, presence, placer, running)
         diagnosis = Diagnosis(bus, subjects, directory, presence)
@@ -110,17 +120,17 @@ class Term:
             outbox,
             [
                 looking.verbs(),
-                Saying(bus, ledger, router, asks, broadcast, hierarchy).verbs(),
+                Saying(bus, ledger, router, asks, broadcast, hierarchy, sleeping).verbs(),
                 Mail(ledger, directory, offline).verbs(),
                 Dead(DeadLetters(ledger, router)).verbs(),
                 Tasks(delegation, hierarchy).verbs(),
-                RunningVerbs(directory, running).verbs(),
+                RunningVerbs(directory, running, scaling).verbs(),
                 FamilyVerbs(ledger, directory, spawning).verbs(),
             ],
         )
         self.doors = Doors(
             epoch, ledger, outbox, subjects, directory, presence, router, asks, roll, placer, control,
-            spawning, progress, metrics, self._spawn, lease.holds,
+            spawning, sleeping, progress, metrics, self._spawn, lease.holds,
         )  # fmt: skip
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -138,6 +148,9 @@ class Term:
             self.cleaner.run(),
             self.roll.run(),
             self.orphans.run(),
+            self.rolling.run(),
+            self.scaling.run(),
+            self.sleeping.run(),
         ]
         subscriptions: list[Subscription] = []
         try:
@@ -181,6 +194,7 @@ class Term:
     async def _open_placement(self) -> None:
         await asyncio.sleep(self._settings.grace_seconds)
         self.placer.open()
+        self.rolling.adopt()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> bool:
         if self._group is None or self._requests >= MOST_REQUESTS:

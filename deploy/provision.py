@@ -16,6 +16,7 @@ from swarm.config import AgentSection, SwarmConfig, load_config
 from swarm.errors import ConfigError, SwarmError
 from swarm.project import Project
 from swarm.records import AgentPlan, AgentRecord
+from swarm.scaling import ScalePolicy
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,9 @@ async def _plan(project: Project, config: SwarmConfig, name: str, agent: AgentSe
         parent=agent.parent,
         permissions=config.permissions_of(name),
         roles=agent.roles,
-        replicas=agent.replicas,
+        replicas=config.replicas_of(name),
+        scale=None if agent.scale is None else agent.scale.policy(),
+        sleep_after=agent.sleep_after,
         balance=agent.balance,
         limits=config.limits_of(name),
         orphans=agent.orphans,
@@ -119,8 +122,20 @@ def differences(before: Mapping[str, AgentRecord], plans: Sequence[AgentPlan]) -
             continue
         if record.version != plan.version:
             said.append(f"{plan.name} has another character ({record.version} → {plan.version})")
-        for field in ("replicas", "parent", "balance", "permissions", "roles", "orphans"):
-            old, new = getattr(record, field), getattr(plan, field)
+        for field in (
+            "replicas",
+            "scale",
+            "sleep_after",
+            "parent",
+            "balance",
+            "permissions",
+            "roles",
+            "orphans",
+        ):
+            old, new = (
+                getattr(record, "planned_replicas" if field == "replicas" else field),
+                getattr(plan, field),
+            )
             if old != new:
                 said.append(f"{plan.name}: {field} {_shown(old)} → {_shown(new)}")
     names = {plan.name for plan in plans}
@@ -138,7 +153,9 @@ def _shown(value: object) -> str:
             return "none"
         case tuple():
             return ", ".join(map(str, value)) or "none"
-        case str() | int():
+        case str() | int() | float():
             return str(value)
+        case ScalePolicy():
+            return f"{value.min} to {value.max}"
     given = [name for name in getattr(value, "__struct_fields__", ()) if getattr(value, name)]
     return "+".join(given) or "none"

@@ -10,7 +10,7 @@ from bus.errors import BusError
 from deploy.last_line import last_line
 from swarm.client import Swarm
 from swarm.errors import SwarmError
-from swarm.project import Project
+from swarm.project import Project, Standing
 from swarm.records import AgentPlan
 
 FIRST_SECONDS: Final = 60.0
@@ -23,7 +23,7 @@ async def wait_ready(
     """Wait until each agent has its replicas ready, with the character that is planned.
 
     Returns what is missing, a sentence each; empty is good. Ends before its `seconds` when what is missing
-    will not come by waiting. What somebody stopped is not missing: it waits for `swarm start`.
+    will not come by waiting. Who is stopped or asleep is not missing.
     """
     replicas = {plan.name: plan.replicas for plan in plans}
     versions = {plan.name: plan.version for plan in plans}
@@ -36,6 +36,7 @@ async def wait_ready(
             while True:
                 try:
                     rows = await swarm.ps()
+                    replicas |= {row["name"]: row["wanted"] for row in rows if row["name"] in replicas}
                     trouble = ""
                 except (BusError, SwarmError) as error:
                     trouble = str(error)
@@ -50,16 +51,22 @@ async def wait_ready(
     return [_sentence(project, name, count, replicas[name], rows) for name, count in missing.items()]
 
 
-def stopped_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The agents that somebody stopped, from the rows of `swarm ps`."""
-    return [str(row["name"]) for row in rows if row["reason"] == "stopped" and not row["instance"]]
+def standing_of(rows: Sequence[Mapping[str, Any]], plans: Sequence[AgentPlan]) -> Standing:
+    """What stands beside the file, from the rows of `swarm ps`."""
+    planned = {plan.name: plan.replicas for plan in plans}
+    known = [row for row in rows if row["name"] in planned]
+    return Standing(
+        tuple(row["name"] for row in known if row["reason"] == "stopped" and not row["instance"]),
+        tuple(row["name"] for row in known if row["status"] == "asleep"),
+        {row["name"]: row["replicas"] for row in known if row["replicas"] != planned[row["name"]]},
+    )
 
 
 def _missing(
     rows: list[dict[str, Any]], replicas: Mapping[str, int], versions: Mapping[str, str]
 ) -> dict[str, int]:
     """How many instances of each agent are not ready."""
-    ready = dict.fromkeys(replicas, 0) | {name: replicas.get(name, 0) for name in stopped_of(rows)}
+    ready = dict.fromkeys(replicas, 0)
     for row in rows:
         name = row["name"]
         if name in ready and row["status"] == "ready" and row["version"] == versions[name]:

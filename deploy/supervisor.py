@@ -30,9 +30,9 @@ from deploy.kept import KeptProcess, keep_server
 from deploy.logbounds import bound_logs
 from deploy.processes import ProcessId, end, end_strays, processes_in
 from deploy.provision import Plan, load_plan, provision
-from deploy.readiness import stopped_of, wait_ready
+from deploy.readiness import standing_of, wait_ready
 from swarm.errors import SwarmError
-from swarm.project import Process, Project, RunState
+from swarm.project import Process, Project, RunState, Standing
 from swarm.telemetry import configure_logging, telemetry_settings
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Supervisor:
         self._store_url = plan.config.store.url or ""
         self._ready = False
         self._report: tuple[str, ...] = ()
-        self._stopped: tuple[str, ...] = ()
+        self._standing = Standing()
         self._started_at = int(time.time() * 1000)
 
     async def run(self) -> int:
@@ -207,7 +207,7 @@ class Supervisor:
         try:
             async with Swarm.connect(self._project, wait=30.0) as swarm:
                 missing = await wait_ready(swarm, self._project, self._plan.agents)
-                self._stopped = tuple(stopped_of(await swarm.ps()))
+                self._standing = standing_of(await swarm.ps(), self._plan.agents)
         except (SwarmError, BusError) as error:
             missing = [str(error)]
         if self._stop.is_set():
@@ -283,7 +283,7 @@ class Supervisor:
                 ready=self._ready,
                 started_at=self._started_at,
                 report=self._report,
-                stopped=self._stopped,
+                standing=self._standing,
             )
         )
 

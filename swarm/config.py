@@ -12,7 +12,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,8 +29,8 @@ from swarm.records import (
     Orphans,
 )
 from swarm.retention import Retention
+from swarm.scaling import MOST_REPLICAS, ScalePolicy
 
-MAX_REPLICAS: Final = 1000
 _SLUG: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _PERMISSIONS: Final = AgentPermissions.__struct_fields__
@@ -124,15 +124,32 @@ class PermissionsSection(_Section):
     announce: bool | None = None
 
 
+class ScaleSection(_Section):
+    """Between how many replicas the number follows the work: one more when a message has waited for `queue_seconds`
+    or each has more than `in_flight` in hand, one less after `idle_seconds` with little to do."""
+
+    min: Annotated[int, Field(ge=1, le=MOST_REPLICAS)] = 1
+    max: Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
+    queue_seconds: Annotated[float, Field(gt=0, le=86_400)] = 5.0
+    in_flight: Annotated[int, Field(ge=1, le=10_000)] = 8
+    idle_seconds: Annotated[float, Field(gt=0, le=86_400)] = 30.0
+
+    def policy(self) -> ScalePolicy:
+        return ScalePolicy(**self.model_dump())
+
+
 class AgentSection(_Section):
     """One agent. `character` is a gallery folder, a file or a URL, relative to the folder of swarm.toml. `orphans`:
-    when it dies, its children stop until it is back, go to its own parent, or stay."""
+    when it dies, its children stop until it is back, go to its own parent, or stay. `scale` lets the number of replicas
+    follow the work; `sleep_after`: seconds without work after which it stops until it has mail."""
 
     character: Annotated[str, Field(min_length=1, max_length=4096)]
     parent: Slug | None = None
     permissions: PermissionsSection = PermissionsSection()
     roles: Annotated[tuple[Slug, ...], Field(max_length=64)] = ()
-    replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] = 1
+    replicas: Annotated[int, Field(ge=1, le=MOST_REPLICAS)] = 1
+    scale: ScaleSection | None = None
+    sleep_after: Annotated[float | None, Field(gt=0, le=31_536_000)] = None
     balance: Balance = "room"
     limits: AgentLimitsSection = AgentLimitsSection()
     orphans: Orphans = "keep"
@@ -156,6 +173,12 @@ class SwarmConfig(_Section):
         """What the file sets for `name`; nothing for an agent that it does not have."""
         agent = self.agents.get(name)
         return {**self.settings, **(agent.settings if agent else {})}
+
+    def replicas_of(self, name: str) -> int:
+        """The file's own number: with a policy and no number, where the policy begins."""
+        agent = self.agents[name]
+        begins = agent.scale is not None and "replicas" not in agent.model_fields_set
+        return agent.scale.min if agent.scale is not None and begins else agent.replicas
 
     def limits_of(self, name: str) -> AgentLimits:
         """What `name` may send: its own limits, those of all, those of the runtime."""
@@ -304,7 +327,8 @@ def _settings_at(where: tuple[int | str, ...]) -> list[str]:
             model = AgentSection
             continue
         annotation = model.model_fields[str(part)].annotation
-        model = dict if getattr(annotation, "__origin__", None) is dict else annotation
+        optional = next((one for one in get_args(annotation) if hasattr(one, "model_fields")), annotation)
+        model = dict if getattr(annotation, "__origin__", None) is dict else optional
     return list(model.model_fields)
 
 
@@ -327,6 +351,14 @@ def _disagreements(config: SwarmConfig) -> Iterator[str]:
         if name not in config.agents:
             yield f"retention.memories_of.{name}: there is no agent {name!r}{near(name, config.agents)}"
     for name, agent in config.agents.items():
+        if (scale := agent.scale) is not None:
+            if scale.min > scale.max:
+                yield f"agents.{name}.scale: min is {scale.min} and max {scale.max}; min must not be above max."
+            elif not scale.min <= config.replicas_of(name) <= scale.max:
+                yield (
+                    f"agents.{name}.replicas is {agent.replicas}, outside of what scale allows "
+                    f"({scale.min} to {scale.max}); leave it out to begin with {scale.min}."
+                )
         if agent.parent is None:
             continue
         if agent.parent not in config.agents:

@@ -79,6 +79,22 @@ class Ledger(Protocol):
     async def set_desired(self, agent: str, desired: Desired) -> None:
         """Raises UnknownAgent."""
 
+    # ── how many run ──────────────────────────────────────────────────────────────────────────────
+    async def set_replicas(self, agent: str, replicas: int) -> None:
+        """How many instances are wanted from now on; it stands until the file's own number changes. 0 is none.
+        Raises UnknownAgent."""
+
+    async def oldest_waiting(self, agents: Sequence[str]) -> dict[str, float]:
+        """How many seconds the oldest accepted delivery of each has waited; nothing for one without any. Costs the
+        same however much waits."""
+
+    async def put_to_sleep(self, agents: Sequence[str]) -> list[str]:
+        """Those of these agents that may sleep (`sleep_after`) and have nothing open (no mail, no task given to them
+        or by them) are asleep now; their names."""
+
+    async def wake(self, agents: Sequence[str]) -> None:
+        """They are not asleep any more."""
+
     # ── the hierarchy ─────────────────────────────────────────────────────────────────────────────
     async def family(self, agent: str) -> Family:
         """Raises UnknownAgent. What was removed is nobody's child any more."""

@@ -35,11 +35,19 @@ class Process(msgspec.Struct, frozen=True):
     started: str
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """What stands beside the swarm file: who is stopped, who sleeps, and who has another number of replicas."""
+
+    stopped: tuple[str, ...] = ()
+    asleep: tuple[str, ...] = ()
+    scaled: dict[str, int] = {}
+
+
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """What the supervisor says about itself. `store_url` is without its password.
 
     `ready` when all instances have been ready once; `children` by name: coordinator, node, …
-    `report` says what went wrong at the start, in sentences; `stopped` names who stayed stopped then.
+    `report` says what went wrong at the start, in sentences; `standing` who stayed stopped, asleep or scaled then.
     """
 
     swarm: str
@@ -50,7 +58,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = False
     started_at: int = 0
     report: tuple[str, ...] = ()
-    stopped: tuple[str, ...] = ()
+    standing: Standing = Standing()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from coordinator.asks import Asks
 from coordinator.broadcast import Broadcast
 from coordinator.hierarchy import Hierarchy
 from coordinator.router import Router
+from coordinator.sleeping import Sleeping
 from coordinator.verbs.verb import Args, Text, Verbs, Wait
 from swarm.failpoints import reached
 from swarm.ids import new_id
@@ -62,6 +63,7 @@ class Saying:
         asks: Asks,
         broadcast: Broadcast,
         hierarchy: Hierarchy,
+        sleeping: Sleeping,
     ) -> None:
         self._bus = bus
         self._ledger = ledger
@@ -69,6 +71,7 @@ class Saying:
         self._asks = asks
         self._broadcast = broadcast
         self._hierarchy = hierarchy
+        self._sleeping = sleeping
 
     def verbs(self) -> Verbs:
         return {
@@ -89,6 +92,8 @@ class Saying:
             body=pack(Content(text=args.text, data=args.data)),
             deadline=int((time.time() + args.timeout) * 1000),
         )
+        if coming := self._sleeping.awaits(ask, OPERATOR):
+            await self._sleeping.start(coming, ask)
         reply = await self._asks.ask(self._bus, ask, args.timeout)
         content = read_body(reply, Content)
         return {"id": ask.id, "from": reply.sender, "text": content.text, "data": content.data}

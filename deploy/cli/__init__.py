@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "stop": "drain an agent; its mail waits",
     "start": "start a stopped agent",
     "restart": "a fresh process for an agent",
+    "scale": "more or fewer replicas of an agent",
     "resume": "let a quarantined agent try again",
     "top": "what runs and what it does, as it changes",
     "run": "one agent alone, over HTTP",

@@ -16,6 +16,7 @@ STATUS_COLOURS: Final = {
     "starting": 33,
     "draining": 33,
     "absent": 90,
+    "asleep": 90,
     "quarantined": 31,
     "dead": 31,
     "failed": 31,

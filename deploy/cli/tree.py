@@ -38,8 +38,8 @@ def _label(node: dict[str, Any]) -> str:
         words.append(f"×{node['replicas']}")
     if node["desired"] == "stopped":
         words.append("(stopped)")
-    elif node["status"] == "absent":
-        words.append("(absent)")
+    elif node["status"] in ("absent", "asleep"):
+        words.append(f"({node['status']})")
     if node["roles"]:
         words.append(f"roles: {', '.join(node['roles'])}")
     if node["spawned"]:

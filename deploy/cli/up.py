@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from deploy.cli.frame import add_common
@@ -20,10 +20,10 @@ from deploy.last_line import last_line
 from deploy.logview import LogView, follow
 from deploy.processes import ProcessId, open_log
 from deploy.provision import Plan, load_plan, provision
-from deploy.readiness import stopped_of, wait_ready
+from deploy.readiness import standing_of, wait_ready
 from deploy.supervisor import ALREADY_RUNS, AlreadyRuns, Supervisor, is_locked
 from swarm.errors import SwarmError, UsageError
-from swarm.project import Project, RunState
+from swarm.project import Project, RunState, Standing
 
 START_SECONDS = 300.0
 """Beyond this a detached start is given up; the supervisor bounds its own steps more tightly."""
@@ -40,8 +40,8 @@ def run(args: Namespace) -> int:
     project.prepare()
     began = time.monotonic()
 
-    def say(missing: list[str], stopped: Sequence[str], changes: list[str] | None = None) -> None:
-        _say(plan, missing, stopped, changes, time.monotonic() - began, args.json)
+    def say(missing: list[str], standing: Standing, changes: list[str] | None = None) -> None:
+        _say(plan, missing, standing, changes, time.monotonic() - began, args.json)
 
     if not is_locked(project):
         try:
@@ -52,13 +52,13 @@ def run(args: Namespace) -> int:
 
 
 # ── here ──────────────────────────────────────────────────────────────────────────────────────────
-def _attached(project: Project, plan: Plan, say: Callable[[list[str], Sequence[str]], None]) -> int:
+def _attached(project: Project, plan: Plan, say: Callable[[list[str], Standing], None]) -> int:
     """Stay, with everybody's logs on stderr, until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 
     def on_ready(missing: list[str]) -> None:
         state = project.state()
-        say(missing, () if state is None else state.stopped)
+        say(missing, Standing() if state is None else state.standing)
 
     async def serve() -> int:
         view = LogView(project)
@@ -75,7 +75,7 @@ def _attached(project: Project, plan: Plan, say: Callable[[list[str], Sequence[s
 
 
 # ── detached ──────────────────────────────────────────────────────────────────────────────────────
-def _detached(project: Project, say: Callable[[list[str], Sequence[str]], None]) -> int:
+def _detached(project: Project, say: Callable[[list[str], Standing], None]) -> int:
     """Start a supervisor in a session of its own and wait until it says that all is ready."""
     log_file = project.log_of("supervisor")
     with open_log(log_file) as log:
@@ -98,7 +98,7 @@ def _detached(project: Project, say: Callable[[list[str], Sequence[str]], None])
         if child.returncode == ALREADY_RUNS:
             raise AlreadyRuns("another was faster")
         raise SwarmError(f"The swarm could not start: {last_line(log_file)}; see {log_file}.")
-    say(list(state.report), state.stopped)
+    say(list(state.report), state.standing)
     return 1 if state.report else 0
 
 
@@ -133,8 +133,8 @@ async def _converge(project: Project, plan: Plan, say: Callable[..., None]) -> i
     async with Swarm.connect(project) as swarm:
         await swarm.converge()
         missing = await wait_ready(swarm, project, plan.agents)
-        stopped = stopped_of(await swarm.ps())
-    say(missing, stopped, changes)
+        standing = standing_of(await swarm.ps(), plan.agents)
+    say(missing, standing, changes)
     return 1 if missing else 0
 
 
@@ -172,16 +172,29 @@ def _refuse_what_needs_a_restart(plan: Plan, state: RunState) -> None:
         raise UsageError(f"{', '.join(changed)} cannot change while the swarm runs; run `swarm down` first.")
 
 
+def _stands(plan: Plan, standing: Standing) -> Iterator[str]:
+    for name in standing.stopped:
+        yield f"{name} stays stopped, its mail waits; `swarm start {name}` starts it"
+    for agent in plan.agents:
+        if agent.name in standing.scaled and agent.scale is None:
+            yield (
+                f"{agent.name} stays at {standing.scaled[agent.name]} replicas, as it was scaled; "
+                f"`swarm scale {agent.name} {agent.replicas}` makes it what the file says"
+            )
+    if standing.asleep:
+        yield f"asleep, and started by their next message: {', '.join(standing.asleep)}"
+
+
 def _say(
     plan: Plan,
     missing: list[str],
-    stopped: Sequence[str],
+    standing: Standing,
     changes: list[str] | None,
     seconds: float,
     as_json: bool,
 ) -> None:
-    running = [agent for agent in plan.agents if agent.name not in stopped]
-    instances = sum(agent.replicas for agent in running)
+    running = [agent for agent in plan.agents if agent.name not in (*standing.stopped, *standing.asleep)]
+    instances = sum(standing.scaled.get(agent.name, agent.replicas) for agent in running)
     if as_json:
         answer: dict[str, Any] = {
             "swarm": plan.config.swarm.name,
@@ -189,7 +202,9 @@ def _say(
             "agents": len(running),
             "instances": instances,
             "missing": missing,
-            "stopped": list(stopped),
+            "stopped": list(standing.stopped),
+            "asleep": list(standing.asleep),
+            "scaled": standing.scaled,
             "seconds": round(seconds, 2),
         }
         put_json(answer if changes is None else answer | {"changes": changes})
@@ -202,8 +217,8 @@ def _say(
     if not missing:
         print(f"{plan.config.swarm.name} is ready: {instances} instances of {len(running)} agents "
               f"({seconds:.1f} s)")  # fmt: skip
-    for name in stopped:
-        print(f"{name} stays stopped, its mail waits; `swarm start {name}` starts it")
+    for sentence in _stands(plan, standing):
+        print(sentence)
     sys.stdout.flush()
     for sentence in missing:
         print(f"swarm: {sentence}", file=sys.stderr)

@@ -32,6 +32,10 @@ def findings_of(diagnosis: Mapping[str, Any]) -> Iterator[Finding]:
     if not diagnosis["silent"] and not diagnosis["instances"]:
         if diagnosis["desired"] == "stopped":
             yield ok(name, f"{name} was stopped; `swarm start {name}` starts it.")
+        elif diagnosis["asleep"]:
+            yield ok(name, f"{name} is asleep; its next message starts it.")
+        elif not diagnosis["wanted"]:
+            yield ok(name, f"{name} is scaled to 0; `swarm scale {name} 1` starts one.")
         else:
             yield fault(name, f"No instance of {name} is there.", f"`swarm logs {name}` shows why.")
 

@@ -44,7 +44,7 @@ def _nodes(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     nodes = sorted({str(row["node"]) for row in rows if row["node"]})
     if nodes:
         yield ok("nodes", f"{', '.join(nodes)} run instances.")
-    elif rows:
+    elif any(row["wanted"] for row in rows):
         yield fault(
             "nodes", "No node runs an instance.", "`swarm logs node` says why; or start the swarm again."
         )
@@ -59,7 +59,7 @@ def _agents(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
                 f"{name} is quarantined: {reason or 'it crashed again and again'}",
                 f"`swarm logs {name}` shows why; mend it, then `swarm resume {name}`.",
             )
-        elif row["status"] == "absent" and reason != "stopped":
+        elif row["status"] == "absent" and reason not in ("stopped", "scaled to 0"):
             yield fault(
                 "agents",
                 f"{name} is absent{f' ({reason})' if reason else ''}; {row['inbox']} messages wait for it.",

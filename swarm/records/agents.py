@@ -8,6 +8,7 @@ import msgspec
 
 from swarm.bounds import MailBounds
 from swarm.limits import AgentLimits
+from swarm.scaling import ScalePolicy
 
 Balance = Literal["room", "round-robin", "least-loaded"]
 Desired = Literal["running", "stopped"]
@@ -41,6 +42,9 @@ class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
     permissions: AgentPermissions = AgentPermissions()
     roles: tuple[str, ...] = ()
     replicas: int = 1
+    scale: ScalePolicy | None = None
+    sleep_after: float | None = None
+    """Seconds without work after which it stops until it has mail."""
     balance: Balance = "room"
     orphans: Orphans = "keep"
     limits: AgentLimits | None = None
@@ -102,6 +106,12 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     permissions: AgentPermissions = AgentPermissions()
     roles: tuple[str, ...] = ()
     replicas: int = 1
+    """How many are wanted now: what an operator or the policy `scale` made of the file's number."""
+    planned_replicas: int | None = None
+    scale: ScalePolicy | None = None
+    sleep_after: float | None = None
+    asleep: bool = False
+    """It stopped because it had nothing to do; its next message starts it."""
     balance: Balance = "room"
     desired: Desired = "running"
     status: Literal["active", "inactive"] = "inactive"
@@ -115,3 +125,8 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is in the swarm; not when it was taken out of the file, or removed."""
     created_at: int = 0
     updated_at: int = 0
+
+    @property
+    def wanted(self) -> int:
+        """How many instances should run now: none of who is stopped or asleep."""
+        return self.replicas if self.desired == "running" and not self.asleep else 0

@@ -28,6 +28,7 @@ from swarm.records import (
     Outgoing,
     Turn,
 )
+from swarm.scaling import MOST_REPLICAS
 
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
@@ -53,6 +54,12 @@ def to_json(what: str, value: Any) -> str:
             f"{what} holds a NUL character, which no text in the store may; remove it.", reason="nul"
         )
     return encoded.decode()
+
+
+def check_replicas(replicas: int) -> None:
+    """Raises StoreError for a number of replicas that no swarm file may have either, but 0: that is none."""
+    if not 0 <= replicas <= MOST_REPLICAS:
+        raise StoreError(f"An agent has 0 to {MOST_REPLICAS} replicas, not {replicas}.", reason="replicas")
 
 
 def check_text(what: str, *texts: str | None) -> None:

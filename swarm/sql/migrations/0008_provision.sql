@@ -29,15 +29,16 @@ begin
            (p.permissions ->> 'announce')::boolean, p.roles, p.replicas, p.balance, p.permissions, p.orphans, v_now, v_now
     from plans p
     on conflict (id) do nothing;
+    perform plan_scaling(p_plans);
     update agents a
     set planned = true, version = p.version, source = p.source, parent = q.id, granted = p.permissions,
-        roles = p.roles, replicas = p.replicas, balance = p.balance, orphans = p.orphans,
+        roles = p.roles, balance = p.balance, orphans = p.orphans,
         desired = case when a.planned then a.desired else 'running' end, updated_at = v_now
     from plans p left join agents q on q.name = p.parent
     where a.id = p.id
-      and (a.planned, a.version, a.source, a.parent, a.granted, a.roles, a.replicas, a.balance, a.orphans)
+      and (a.planned, a.version, a.source, a.parent, a.granted, a.roles, a.balance, a.orphans)
           is distinct from
-          (true, p.version, p.source, q.id, p.permissions, p.roles, p.replicas, p.balance, p.orphans);
+          (true, p.version, p.source, q.id, p.permissions, p.roles, p.balance, p.orphans);
     perform provision_bounds(p_plans);
     perform provision_groups(p_groups);
     delete from spawned where agent in (select id from plans);

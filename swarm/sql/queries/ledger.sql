@@ -15,7 +15,8 @@ select provision($1::jsonb, $2::jsonb, $3::jsonb, $4::jsonb);
 -- name: agents
 select a.id, a.name, a.version, a.source, p.name as parent, a.create_children, a.control_children,
        a.access_parent_memory, a.announce, a.roles, a.replicas, a.balance, a.desired, a.status, a.orphans, a.orphaned,
-       a.died_at, a.planned, a.created_at, a.updated_at, o.name as born_of, b.secrets
+       a.died_at, a.planned, a.planned_replicas, a.scale, a.sleep_seconds as sleep_after, a.asleep,
+       a.created_at, a.updated_at, o.name as born_of, b.secrets
 from agents a left join agents p on p.id = a.parent
 left join spawned b on b.agent = a.id left join agents o on o.id = b.born_of
 where not a.reserved
@@ -31,6 +32,21 @@ order by 1;
 
 -- name: set_desired
 select set_desired($1, $2, $3);
+
+-- name: set_replicas
+select set_replicas($1, $2, $3);
+
+-- name: oldest_waiting
+select a.name, greatest(0, now_ms() - d.accepted_at) as ms
+from agents a cross join lateral (select q.accepted_at from deliveries q
+                                  where q.recipient = a.id and q.state = 'accepted' order by q.seq limit 1) d
+where a.name = any ($1);
+
+-- name: put_to_sleep
+select * from put_to_sleep($1, $2);
+
+-- name: wake
+select wake_agents($1, $2);
 
 -- name: accept
 select r.ids, r.names, r.refused from agents s, accept_for($1, s.id, $3::jsonb) r where s.name = $2;

@@ -5,7 +5,8 @@ select 1;
 
 -- name: who_am_i
 select me()::text, exists (
-    select from agents a where a.id = (select me()) and a.replicas = 1 and cardinality((select readable())) = 1) as alone;
+    select from agents a
+    where a.id = (select me()) and a.replicas = 1 and a.scale is null and cardinality((select readable())) = 1) as alone;
 
 -- name: commit
 select status, recipients, dead from commit_turn($1::jsonb);
@@ -184,7 +185,8 @@ select document from characters where id = $1 order by stored_at desc, version d
 -- name: agents
 select a.id, a.name, a.version, a.source, p.name as parent, a.create_children, a.control_children,
        a.access_parent_memory, a.announce, a.roles, a.replicas, a.balance, a.desired, a.status, a.orphans, a.orphaned,
-       a.died_at, a.planned, a.created_at, a.updated_at, o.name as born_of, b.secrets
+       a.died_at, a.planned, a.planned_replicas, a.scale, a.sleep_seconds as sleep_after, a.asleep,
+       a.created_at, a.updated_at, o.name as born_of, b.secrets
 from agents a left join agents p on p.id = a.parent
 left join spawned b on b.agent = a.id left join agents o on o.id = b.born_of
 where not a.reserved

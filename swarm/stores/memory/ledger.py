@@ -40,6 +40,7 @@ from swarm.stores.memory.dead_letters import DeadLetterPart
 from swarm.stores.memory.hierarchy import HierarchyPart, settle_rights
 from swarm.stores.memory.retention import prune
 from swarm.stores.memory.rows import AgentRow, DeliveryRow, MessageRow, delivery_view, ended_value
+from swarm.stores.memory.scaling import ScalingPart, plan_scaling
 from swarm.stores.memory.store import directory
 from swarm.stores.memory.tasks import TaskPart
 
@@ -47,7 +48,7 @@ CRASHES: Final = 3
 """How many recipients may die with a delivery in hand before it dies too."""
 
 
-class MemoryLedger(HierarchyPart, TaskPart, DeadLetterPart):
+class MemoryLedger(HierarchyPart, ScalingPart, TaskPart, DeadLetterPart):
     epoch: int | None = None
 
     def __init__(self, database: MemoryDatabase) -> None:
@@ -153,12 +154,8 @@ class MemoryLedger(HierarchyPart, TaskPart, DeadLetterPart):
             plan.source,
             msgspec.to_builtins(plan.permissions),
         )
-        row.roles, row.replicas, row.balance, row.orphans = (
-            plan.roles,
-            plan.replicas,
-            plan.balance,
-            plan.orphans,
-        )
+        plan_scaling(row, plan)
+        row.roles, row.balance, row.orphans = plan.roles, plan.balance, plan.orphans
         row.birth, row.bounds = None, plan.bounds
         if plan.limits is not None:
             database.storms.limits[row.id] = plan.limits

@@ -25,6 +25,7 @@ from swarm.records import (
     TaskInput,
     TaskState,
 )
+from swarm.scaling import ScalePolicy
 
 OPEN: Final = ("accepted", "dispatched")
 ANSWERS: Final = ("result", "notice")
@@ -45,6 +46,10 @@ class AgentRow:
     permissions: AgentPermissions = field(default_factory=AgentPermissions)
     roles: tuple[str, ...] = ()
     replicas: int = 1
+    planned_replicas: int | None = None
+    scale: ScalePolicy | None = None
+    sleep_after: float | None = None
+    asleep: bool = False
     balance: Balance = "room"
     desired: Desired = "running"
     status: str = "inactive"
@@ -65,6 +70,8 @@ class AgentRow:
             self.granted,
             self.roles,
             self.replicas,
+            self.scale,
+            self.sleep_after,
             self.balance,
             self.orphans,
             self.bounds,
@@ -208,6 +215,10 @@ def agent_record(row: AgentRow, parent: str | None, born_of: str | None) -> Agen
         permissions=row.permissions,
         roles=row.roles,
         replicas=row.replicas,
+        planned_replicas=row.planned_replicas,
+        scale=row.scale,
+        sleep_after=row.sleep_after,
+        asleep=row.asleep,
         balance=row.balance,
         desired=row.desired,
         status="active" if row.status == "active" else "inactive",

@@ -59,12 +59,13 @@ from swarm.stores.postgres.rows import (
     to_storm,
     to_task,
 )
+from swarm.stores.postgres.scaling import ScalingPart
 from swarm.stores.queries import load
 
 _SQL: Final = load("ledger.sql")
 
 
-class PostgresLedger(HierarchyPart):
+class PostgresLedger(HierarchyPart, ScalingPart):
     epoch: int | None = None
 
     def __init__(self, url: str, swarm: str, *, size: int = 8, deadline: float = 10.0) -> None:

@@ -27,6 +27,7 @@ from swarm.records import (
     TaskChange,
     TaskInput,
 )
+from swarm.scaling import ScalePolicy
 
 Row = Any  # asyncpg.Record, which is untyped
 
@@ -37,6 +38,7 @@ _object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _JSON: Final[dict[str, Callable[[str], Any]]] = {
     "content": _content,
     "input": _object,
+    "scale": msgspec.json.Decoder(ScalePolicy).decode,
     "result": _content,
     "inputs": msgspec.json.Decoder(tuple[TaskInput, ...]).decode,
 }
