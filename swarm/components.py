@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
+from swarm.declared import FLAG, LIST, MODEL, NAME, SECONDS, TEXT, TEXTS, WHOLE, check_declared, one_of
 from swarm.records import Content
 from swarm.signatures import HANDLER_ARGUMENTS, Handler, call_handler, check_handler, typed_parameters
 
@@ -129,6 +130,19 @@ class Action:
 
     def __post_init__(self) -> None:
         what = f"action {self.name}"
+        check_declared(
+            what,
+            self,
+            {
+                "name": NAME,
+                "description": TEXT,
+                "similes": TEXTS,
+                "examples": LIST,
+                "parameters": MODEL,
+                "timeout": SECONDS,
+                "on_failure": one_of("continue", "abort", None),
+            },
+        )
         _describe(self)
         typed = typed_parameters(what, self.handler, self.parameters)
         if typed is not None:
@@ -151,8 +165,10 @@ class Provider:
     timeout: float = 5.0
 
     def __post_init__(self) -> None:
+        what = f"provider {self.name}"
+        check_declared(what, self, {"name": NAME, "description": TEXT, "position": WHOLE, "timeout": SECONDS})
         _describe(self)
-        check_handler(f"provider {self.name}", self.handler)
+        check_handler(what, self.handler)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +185,16 @@ class Evaluator:
     timeout: float = 30.0
 
     def __post_init__(self) -> None:
+        what = f"evaluator {self.name}"
+        check_declared(
+            what, self, {"name": NAME, "description": TEXT, "always_run": FLAG, "timeout": SECONDS}
+        )
         _describe(self)
-        check_handler(f"evaluator {self.name}", self.handler)
+        check_handler(what, self.handler)
         for name in ("should_run", "validate"):
             guard = getattr(self, name)
             if guard is not None:
-                check_handler(f"{name} of evaluator {self.name}", guard)
+                check_handler(f"{name} of {what}", guard)
 
 
 class ServiceStatus(StrEnum):

@@ -14,12 +14,27 @@ async def before_action(action, message):
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from swarm.components import Action, Evaluator, Handler, Provider, Service, check_handler
+from swarm.declared import (
+    FLAG,
+    LIST,
+    LISTENERS,
+    MAPPING,
+    NAME,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    check_declared,
+    check_fields,
+    kind_of,
+    one_of,
+)
 from swarm.errors import PluginError, near
 
 HOOKS: Final[dict[str, tuple[str, ...]]] = {
@@ -90,7 +105,7 @@ class Plugin:
     def action(self, name: str | None = None, **fields: Any) -> Callable[[Handler], Handler]:
         """Register the decorated coroutine as an action, by default under its own name in capitals."""
 
-        self._not_bare("action", name)
+        self._check_call(Action, name, fields)
 
         def register(handler: Handler) -> Handler:
             self.actions.append(Action(_named(name, handler), handler, **fields))
@@ -99,7 +114,7 @@ class Plugin:
         return register
 
     def provider(self, name: str | None = None, **fields: Any) -> Callable[[Handler], Handler]:
-        self._not_bare("provider", name)
+        self._check_call(Provider, name, fields)
 
         def register(handler: Handler) -> Handler:
             self.providers.append(Provider(_named(name, handler), handler, **fields))
@@ -108,7 +123,7 @@ class Plugin:
         return register
 
     def evaluator(self, name: str | None = None, **fields: Any) -> Callable[[Handler], Handler]:
-        self._not_bare("evaluator", name)
+        self._check_call(Evaluator, name, fields)
 
         def register(handler: Handler) -> Handler:
             self.evaluators.append(Evaluator(_named(name, handler), handler, **fields))
@@ -154,48 +169,57 @@ class Plugin:
 
         return register
 
-    def _not_bare(self, decorator: str, name: str | None) -> None:
+    def _check_call(self, kind: type[Any], name: str | None, fields: Mapping[str, Any]) -> None:
+        decorator = kind.__name__.lower()
         if callable(name):
             raise PluginError(f"Plugin {self.name}: write @plugin.{decorator}() with its parentheses.")
+        known = [one.name for one in dataclasses.fields(kind) if one.name not in ("name", "handler")]
+        check_fields(f"Plugin {self.name}: @plugin.{decorator}()", fields, known)
 
     def check(self) -> None:
         """Raises PluginError, naming this plugin and the field, for what is not of its type."""
         for name, (kind, how) in _PARTS.items():
             given = getattr(self, name)
             if not isinstance(given, (list, tuple)):
-                raise PluginError(f"Plugin {self.name}: {name} must be a list, not {_kind(given)}.")
+                raise PluginError(f"Plugin {self.name}: {name} must be a list, not {kind_of(given)}.")
             for number, one in enumerate(given):
                 if not isinstance(one, kind):
-                    raise PluginError(f"Plugin {self.name}: {name}[{number}] is {_kind(one)}; write {how}.")
+                    raise PluginError(f"Plugin {self.name}: {name}[{number}] is {kind_of(one)}; write {how}.")
+        check_declared(f"Plugin {self.name}", self, _FIELDS)
         for service in self.services:
-            if not issubclass(service, Service):
-                raise PluginError(
-                    f"Plugin {self.name}: service {service.__name__} is not derived from Service."
-                )
-            if not service.service_type:
-                raise PluginError(
-                    f"Plugin {self.name}: service {service.__name__} has no service_type; give it one."
-                )
+            self._check_service(service)
         for model in self.models:
             if not (model.type.strip() and model.provider.strip() and callable(model.handler)):
                 raise PluginError(
                     f"Plugin {self.name}: a model needs a type, a provider and a handler that can be called."
                 )
-        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
-            raise PluginError(
-                f"Plugin {self.name}: priority must be a whole number, not {_kind(self.priority)}."
-            )
-        if not isinstance(self.config, Mapping):
-            raise PluginError(f"Plugin {self.name}: config must be a mapping, not {_kind(self.config)}.")
-        if self.on_hook_error not in ("fail_open", "fail_closed"):
-            raise PluginError(
-                f"Plugin {self.name}: on_hook_error is fail_open or fail_closed, not {self.on_hook_error!r}."
-            )
         for name, allowed in HOOKS.items():
             if (hook := getattr(self, name)) is not None:
                 check_handler(f"hook {name} of plugin {self.name}", hook, allowed)
 
+    def _check_service(self, service: type[Service]) -> None:
+        what = f"Plugin {self.name}: service {service.__name__}"
+        if not issubclass(service, Service):
+            raise PluginError(f"{what} is not derived from Service.")
+        if service.service_type == "":
+            raise PluginError(f"{what} has no service_type; give it one.")
+        check_declared(what, service, {"service_type": NAME, "dependencies": TEXTS, "required": FLAG})
+        for name in ("start", "run", "stop"):
+            if not inspect.iscoroutinefunction(getattr(service, name)):
+                raise PluginError(f"{what}: {name} must be an `async def` method.")
 
+
+_FIELDS: Final = {
+    "description": TEXT,
+    "priority": WHOLE,
+    "required": FLAG,
+    "inheritable": FLAG,
+    "config": MAPPING,
+    "routes": LIST,
+    "events": LISTENERS,
+    "on_hook_error": one_of("fail_open", "fail_closed"),
+    "on_action_failure": one_of("continue", "abort"),
+}
 _PARTS: Final[dict[str, tuple[type[Any], str]]] = {
     "actions": (Action, "Action(name, handler) or use @plugin.action()"),
     "providers": (Provider, "Provider(name, handler) or use @plugin.provider()"),
@@ -209,10 +233,6 @@ _PARTS: Final[dict[str, tuple[type[Any], str]]] = {
 
 def _named(name: str | None, handler: Handler) -> str:
     return name or _name_of(handler).upper()
-
-
-def _kind(value: object) -> str:
-    return f"the text {value!r}" if isinstance(value, str) else f"of type {type(value).__name__}"
 
 
 def _name_of(handler: Handler) -> str:

@@ -14,8 +14,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from swarm.agent.bounded import TookTooLong, call_bounded
 from swarm.agent.composing import know_history
-from swarm.agent.containment import TookTooLong, call_bounded, contained
+from swarm.agent.containment import contained
 from swarm.agent.hand import Asking, TurnInHand
 from swarm.agent.hooks import HOOK_SECONDS
 from swarm.agent.parameters import parameters_for

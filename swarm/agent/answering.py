@@ -10,7 +10,7 @@ import msgspec
 
 from swarm.agent.composing import know_history
 from swarm.agent.hand import TurnInHand, say_nothing
-from swarm.agent.models.types import TEXT_LARGE, TextReply, TextRequest
+from swarm.agent.models.types import TEXT_LARGE, TextRequest
 from swarm.agent.prompt import conversation, system_prompt
 from swarm.agent.storable import MAX_BYTES, clean_text, cut_text, size_of
 from swarm.errors import SwarmError
@@ -106,13 +106,12 @@ async def _from_model(turn: TurnInHand) -> Content:
         on_chunk=None if turn.say is say_nothing else pass_on,
     )
     try:
-        reply = await runtime.models.use(TEXT_LARGE, request)
+        text = await runtime.models.use_text(TEXT_LARGE, request)
     except SwarmError as error:
         log.warning("no answer from the model: %s", error)
         runtime.metrics.count_failure("model", "text")
         said = clean_text(str(error))
         return Content(text=f"I have no answer: {said}", data={"success": False, "error": said})
-    text = reply.text if isinstance(reply, TextReply) else str(reply)
     return Content(text=cut_text(clean_text(text), MOST_CHARACTERS))
 
 

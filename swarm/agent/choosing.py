@@ -136,6 +136,12 @@ def _named(turn: TurnInHand) -> list[str]:
     candidates = [candidate(action) for action in actions.values()]
     if isinstance(wanted, str):
         wanted = [wanted]
+    if wanted is not None and not isinstance(wanted, list):
+        sentence = (
+            f"`action` in a message's data is the name of an action or a list of names, not {wanted!r}."
+        )
+        turn.results.append(ActionResult(False, error=clean_text(sentence[:400]), reason="unknown_action"))
+        return []
     if isinstance(wanted, list) and len(wanted) > MOST_STEPS:
         sentence = f"A plan of {len(wanted)} actions is too long; at most {MOST_STEPS} run for one message."
         turn.results.append(ActionResult(False, error=sentence, reason="too_many"))
@@ -188,7 +194,7 @@ async def _candidate(turn: TurnInHand, action: Action) -> Action | None:
         return action
     given: dict[str, Any] = {"runtime": turn.runtime, "message": turn.message, "state": turn.state}
     outcome = await contained(
-        turn.runtime, "validate", action.name, action.validate, given, seconds=VALIDATE_SECONDS
+        turn.runtime, "validate", action.name, action.validate, given, seconds=VALIDATE_SECONDS, read=bool
     )
     return action if outcome.value else None
 

@@ -141,7 +141,7 @@ def _within_budget(
 async def _ask_provider(
     turn: TurnInHand, provider: Provider, base: State
 ) -> tuple[str, Mapping[str, Any] | None]:
-    """A provider may return nothing; one that fails or hangs is left out."""
+    """A provider may return nothing; one that fails, hangs or returns what cannot be read is left out."""
     outcome = await contained(
         turn.runtime,
         "provider",
@@ -149,18 +149,23 @@ async def _ask_provider(
         provider.handler,
         {"runtime": turn.runtime, "message": turn.message, "state": base},
         seconds=provider.timeout,
+        read=_provided,
     )
-    match outcome.value:
+    return provider.name, outcome.value
+
+
+def _provided(said: Any) -> Mapping[str, Any] | None:
+    """What a provider returned, in the shape that the state has."""
+    match said:
         case None:
-            return provider.name, None
-        case str(text):
-            return provider.name, {"text": _bounded(text), "data": {}}
-        case Mapping() as given:
-            return provider.name, {
-                "text": _bounded(str(given.get("text") or "")),
-                "data": given.get("data") or {},
+            return None
+        case Mapping():
+            text, data = said.get("text"), said.get("data")
+            return {
+                "text": "" if text is None else _bounded(str(text)),
+                "data": {} if data is None else dict(data) if isinstance(data, Mapping) else data,
             }
-    return provider.name, {"text": _bounded(str(outcome.value)), "data": {}}
+    return {"text": _bounded(str(said)), "data": {}}
 
 
 def _bounded(text: str) -> str:

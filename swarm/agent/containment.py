@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from swarm.agent.bounded import TookTooLong, call_bounded
 from swarm.agent.storable import describe
-from swarm.components import Handler, call_handler
+from swarm.components import Handler
 
 if TYPE_CHECKING:
     from swarm.agent.runtime import AgentRuntime
@@ -24,30 +24,8 @@ class Contained(NamedTuple):
     error: str | None = None
 
 
-class TookTooLong(Exception):
-    """A call was given up at its deadline."""
-
-
-async def call_bounded(handler: Handler, given: Mapping[str, Any], seconds: float) -> Any:
-    """Call `handler` with those of `given` that it names, for `seconds` at most.
-
-    Raises TookTooLong, and whatever the handler raises as an Exception: what would end the process (SystemExit) or
-    pretends to be our own cancellation becomes one. A real cancellation passes.
-    """
-    try:
-        async with asyncio.timeout(seconds) as clock:
-            return await call_handler(handler, given)
-    except TimeoutError:
-        if clock.expired():
-            raise TookTooLong from None
-        raise
-    except SystemExit as end:
-        raise RuntimeError(f"it tried to end the process ({end.code!r})") from end
-    except asyncio.CancelledError as end:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise RuntimeError("it raised CancelledError, though nobody had cancelled it") from end
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 async def contained(
@@ -58,12 +36,16 @@ async def contained(
     given: Mapping[str, Any],
     *,
     seconds: float,
+    read: Callable[[Any], Any] = _as_it_is,
 ) -> Contained:
     """Call `handler` with those of `given` that it names. It never raises but for cancellation:
-    an exception or a deadline becomes a sentence, is logged with the plugin's name and counted."""
+    an exception or a deadline becomes a sentence, is logged with the plugin's name and counted.
+
+    `read` makes of what it returned what the caller needs, in here too: a value of a plugin's own class may
+    raise when it is only looked at."""
     began, error = time.perf_counter(), None
     try:
-        return Contained(await call_bounded(handler, given, seconds))
+        return Contained(read(await call_bounded(handler, given, seconds)))
     except TookTooLong:
         error = f"{kind} {name} took longer than {seconds:g} s and was given up"
     except Exception as failure:

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from swarm.agent.composing import know_history
 from swarm.agent.hand import TurnInHand
-from swarm.agent.models.types import TEXT_SMALL, TextReply, TextRequest
+from swarm.agent.models.types import TEXT_SMALL, TextRequest
 from swarm.agent.prompt import conversation
 from swarm.errors import SwarmError, near
 
@@ -123,12 +123,11 @@ async def _by_model(turn: TurnInHand) -> bool:
         timeout=MODEL_SECONDS,
     )
     try:
-        reply = await turn.runtime.models.use(TEXT_SMALL, request)
+        said = await turn.runtime.models.use_text(TEXT_SMALL, request)
     except SwarmError as error:
         log.warning("whether to respond is not known: %s", error)
         turn.runtime.metrics.count_failure("model", "respond")
         return False
-    said = reply.text if isinstance(reply, TextReply) else str(reply)
     return said.strip(" \t\n\"'`*.!").upper() == "RESPOND"
 
 

@@ -63,14 +63,26 @@ async def _run(turn: TurnInHand, evaluator: Evaluator) -> dict[str, Any] | None:
     wants = evaluator.always_run
     if not wants and evaluator.should_run is not None:
         asked = await contained(
-            turn.runtime, "evaluator", evaluator.name, evaluator.should_run, given, seconds=GUARD_SECONDS
+            turn.runtime,
+            "evaluator",
+            evaluator.name,
+            evaluator.should_run,
+            given,
+            seconds=GUARD_SECONDS,
+            read=bool,
         )
         wants = bool(asked.value)
     elif not wants:
         wants = turn.response is not None
     if wants and evaluator.validate is not None:
         valid = await contained(
-            turn.runtime, "evaluator", evaluator.name, evaluator.validate, given, seconds=GUARD_SECONDS
+            turn.runtime,
+            "evaluator",
+            evaluator.name,
+            evaluator.validate,
+            given,
+            seconds=GUARD_SECONDS,
+            read=bool,
         )
         wants = bool(valid.value)
     if not wants:

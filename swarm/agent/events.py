@@ -5,12 +5,12 @@ A listener that fails or hangs harms neither the others nor the one who tells (B
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from swarm.agent.bounded import TookTooLong, bounded
 from swarm.errors import UsageError, near
 
 log = logging.getLogger(__name__)
@@ -43,24 +43,32 @@ LISTENER_SECONDS: Final = 5.0
 Listener = Callable[[dict[str, Any]], Any]
 
 
+def _uncounted(kind: str, name: str) -> None:
+    """For an emitter that stands alone."""
+
+
 class Events:
     """An emitter. Plugins may use further names of their own, with a prefix such as ``myplugin:``."""
 
-    def __init__(self) -> None:
-        self._listeners: dict[str, list[Listener]] = {}
+    def __init__(self, failed: Callable[[str, str], None] = _uncounted) -> None:
+        """`failed(kind, name)` counts a listener that did."""
+        self._listeners: dict[str, list[tuple[Listener, str]]] = {}
+        self._failed = failed
 
-    def on(self, event: str, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with a dict of the event's fields; it may be async. Returns how to stop.
+    def on(self, event: str, listener: Listener, *, plugin: str = "") -> Callable[[], None]:
+        """Call `listener` with a dict of the event's fields; it may be async. `plugin` is whose it is, for the log.
+        Returns how to stop.
 
         Raises UsageError for a name that looks like one of ours and is not, which is a typo.
         """
         self.check(event)
         listeners = self._listeners.setdefault(event, [])
-        listeners.append(listener)
+        entry = (listener, plugin)
+        listeners.append(entry)
 
         def unsubscribe() -> None:
-            if listener in listeners:
-                listeners.remove(listener)
+            if entry in listeners:
+                listeners.remove(entry)
 
         return unsubscribe
 
@@ -76,11 +84,23 @@ class Events:
 
     async def emit(self, event: str, **fields: Any) -> None:
         """Tell every listener in the order they came, each bounded in time, none able to fail the rest."""
-        for listener in tuple(self._listeners.get(event, ())):
+        for listener, plugin in tuple(self._listeners.get(event, ())):
             try:
-                told = listener(fields)
-                if inspect.isawaitable(told):
-                    async with asyncio.timeout(LISTENER_SECONDS):
-                        await told
+                await bounded(_told(listener, fields), LISTENER_SECONDS)
+            except TookTooLong:
+                log.warning(
+                    "a listener of %s (plugin %s) took longer than %g s and was given up",
+                    event,
+                    plugin or "none",
+                    LISTENER_SECONDS,
+                )
+                self._failed("listener", event)
             except Exception:
-                log.exception("A listener of %s failed.", event)
+                log.exception("a listener of %s (plugin %s) failed", event, plugin or "none")
+                self._failed("listener", event)
+
+
+async def _told(listener: Listener, fields: dict[str, Any]) -> None:
+    told = listener(fields)
+    if inspect.isawaitable(told):
+        await told

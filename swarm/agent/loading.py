@@ -35,7 +35,7 @@ from swarm.agent.plugins import (
     own_names,
 )
 from swarm.agent.registering import Registrar
-from swarm.agent.services import Services
+from swarm.agent.services import ServiceFailed, Services
 from swarm.components import Action
 from swarm.errors import PluginError, near
 from swarm.plugin import Plugin
@@ -56,6 +56,7 @@ class Loading:
         self, runtime: AgentRuntime, services: Services, given: Sequence[Plugin], folder: Path | None
     ) -> None:
         self._runtime = runtime
+        self._services = services
         self._registrar = Registrar(runtime, services)
         self._given = tuple(given)
         self._folder = folder
@@ -118,18 +119,31 @@ class Loading:
                     del self._available[manifest.name]
                     await self._give_up(manifest.name, manifest.required, error)
 
+    async def start_services(self) -> None:
+        """In the order of their dependencies. A plugin that the agent can do without goes out when its service
+        cannot start."""
+        async with self._alone():
+            while True:
+                try:
+                    await self._services.start_all()
+                    return
+                except ServiceFailed as error:
+                    plugin = self._runtime.registry.plugin(error.plugin)
+                    if plugin is None:
+                        raise
+                    await self._lose(plugin, error)
+
     async def begin(self) -> None:
         """The plugins' `start`, in order, when their services run (P8)."""
         async with self._alone():
             self._registrar.live = True
             for plugin in self._runtime.registry.plugins:
+                if not self._runtime.registry.has_plugin(plugin.name):
+                    continue  # it went out with one that it needs
                 try:
                     await self._registrar.start(plugin)
                 except PluginError as error:
-                    if self._is_required(plugin.name, plugin.required):
-                        raise
-                    await self._registrar.withdraw(plugin)
-                    await self._give_up(plugin.name, False, error)
+                    await self._lose(plugin, error)
 
     async def end(self) -> None:
         await self._registrar.end()
@@ -201,7 +215,8 @@ class Loading:
                     essential.leave_out(name)
                     continue
                 opened[name] = plugin
-                pending += [(need, True) for need in opened[name].dependencies]
+                if isinstance(plugin.dependencies, (list, tuple)):  # else `_sorted` says that they are wrong
+                    pending += [(need, True) for need in plugin.dependencies]
             except PluginError as error:
                 known = self._sources.get(name)
                 if known is None and needed:
@@ -245,24 +260,26 @@ class Loading:
         return plugin
 
     async def _sorted(self, plugins: list[Plugin]) -> list[Plugin]:
+        sound: list[Plugin] = []
+        for plugin in plugins:
+            try:
+                plugin.check()
+                sound.append(plugin)
+            except PluginError as error:
+                await self._give_up(plugin.name, plugin.required, error)
         while True:
             try:
-                for plugin in plugins:
-                    plugin.check()
-                return in_order(plugins)
+                return in_order(sound)
             except Unorderable as error:
-                bad = error.plugins
-                why: PluginError = error
-            except PluginError as error:
-                bad, why = (plugin.name,), error
-            for one in plugins:
+                bad, why = error.plugins, error
+            for one in sound:
                 if one.name in bad:
                     broken = [need for need in one.dependencies if need in self._broken]
                     because = " ".join(f"{need} is broken: {self._broken[need]}" for need in broken)
                     await self._give_up(
                         one.name, one.required, PluginError(f"{why} {because}") if because else why
                     )
-            plugins = [plugin for plugin in plugins if plugin.name not in bad]
+            sound = [plugin for plugin in sound if plugin.name not in bad]
 
     async def _load(self, name: str, path: tuple[str, ...]) -> Plugin:
         loaded = self._runtime.registry.plugin(name)
@@ -302,6 +319,18 @@ class Loading:
             if not self._runtime.registry.has_plugin(need):
                 why = self._broken.get(need, "it is not there.")
                 raise PluginError(f"Plugin {plugin.name} needs {need}, which is broken: {why}")
+
+    async def _lose(self, plugin: Plugin, error: PluginError) -> None:
+        """Take out a registered plugin that could not begin, and those that need it. Raises `error`, or one that
+        names it, when the agent cannot do without one of them."""
+        if self._is_required(plugin.name, plugin.required):
+            raise error
+        await self._registrar.withdraw(plugin)
+        await self._give_up(plugin.name, False, error)
+        for other in self._runtime.registry.plugins:
+            if plugin.name in other.dependencies and self._runtime.registry.has_plugin(other.name):
+                because = f"Plugin {other.name} needs {plugin.name}, which is broken: {error}"
+                await self._lose(other, PluginError(because))
 
     def _offer(self, manifest: Manifest) -> None:
         taken = self.offered

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from swarm.agent.storable import describe
 from swarm.components import Action, Message
 
 
@@ -26,5 +27,7 @@ def parameters_for(action: Action, message: Message) -> Parameters:
             return Parameters(kind.model_validate(given))
         return Parameters(msgspec.convert(given, type=kind))
     except (ValueError, TypeError) as error:  # msgspec's and pydantic's validation errors are ValueErrors
-        detail = str(error).replace("\n", " ")
-        return Parameters(error=f"The parameters of action {action.name} are not right: {detail}.")
+        detail = describe(error).partition(": ")[2].replace("\n", " ")
+    except Exception as error:  # a model's own validator may raise anything
+        detail = describe(error).replace("\n", " ")
+    return Parameters(error=f"The parameters of action {action.name} are not right: {detail.rstrip('.')}.")

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Final
 
 from swarm.agent.manifest import FILE_NAME, Manifest, read_manifest
+from swarm.agent.storable import describe
 from swarm.character.plugins import plugin_kind
 from swarm.errors import PluginError, near
 from swarm.plugin import Plugin
@@ -50,10 +51,14 @@ def load_folder(folder: Path) -> Plugin | None:
     except BaseException as error:
         for name in [one for one in sys.modules if one.startswith(f"{package}.")]:
             del sys.modules[name]  # the next try reads its files anew
-        if isinstance(error, (KeyboardInterrupt, GeneratorExit, PluginError)):
+        if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
             raise
-        where = _line_of(error, folder)
-        raise PluginError(f"{file}{where} does not load: {type(error).__name__}: {error}.") from error
+        where = f"{file}{_line_of(error, folder)}"
+        if isinstance(
+            error, PluginError
+        ):  # what it declares is not right, and its own sentence says what to do
+            raise PluginError(f"{where}: {error}") from error
+        raise PluginError(f"{where} does not load: {describe(error).rstrip('.')}.") from error
     plugin = getattr(module, "plugin", None)
     if not isinstance(plugin, Plugin):
         found = "nothing of that name" if plugin is None else type(plugin).__name__
@@ -180,9 +185,9 @@ def own_names(names: Iterable[str]) -> list[str]:
 def _from_entry_point(entry: importlib.metadata.EntryPoint) -> Plugin:
     try:
         plugin = entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
-            f"Plugin {entry.name!r} ({entry.value}) does not load: {type(error).__name__}: {error}. "
+            f"Plugin {entry.name!r} ({entry.value}) does not load: {describe(error).rstrip('.')}. "
             "Repair or reinstall it, or take its name out of the character's plugins."
         ) from error
     if not isinstance(plugin, Plugin):

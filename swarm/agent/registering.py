@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from swarm.agent.bounded import TookTooLong, call_bounded
 from swarm.agent.services import Services
-from swarm.components import call_handler
+from swarm.agent.storable import describe
 from swarm.errors import PluginError, UsageError
 from swarm.plugin import Plugin
 
@@ -45,22 +45,18 @@ class Registrar:
         mine = [kind for kind in plugin.services if self._services.get(kind.service_type) is None]
         try:
             for kind in plugin.services:
-                self._services.register(kind)
+                self._services.register(kind, plugin.name)
             if self.live:
                 await self._services.start_late([kind.service_type for kind in mine])
                 await self.start(plugin)
-        except BaseException as error:
+        except BaseException:
             await self._services.withdraw([kind.service_type for kind in mine])
-            if isinstance(error, Exception) and not isinstance(error, PluginError):
-                raise PluginError(
-                    f"Plugin {plugin.name}: a service cannot be made: {type(error).__name__}: {error}."
-                ) from error
             raise
         registry.add_plugin(plugin)
         for model in plugin.models:
             runtime.models.register(model.type, model.handler, model.provider, model.priority)
         self._unsubscribe[plugin.name] = [
-            runtime.events.on(event, listener)
+            runtime.events.on(event, listener, plugin=plugin.name)
             for event, listeners in plugin.events.items()
             for listener in listeners
         ]
@@ -70,7 +66,7 @@ class Registrar:
         """Take back all that a plugin brought."""
         runtime = self._runtime
         runtime.registry.remove_plugin(plugin.name)
-        await self._services.withdraw([kind.service_type for kind in plugin.services])
+        await self._services.withdraw(self._services.of(plugin.name))
         for model in plugin.models:
             runtime.models.unregister(model.type, model.handler)
         for unsubscribe in self._unsubscribe.pop(plugin.name, ()):
@@ -91,25 +87,25 @@ class Registrar:
         if handler is None:
             return
         try:
-            async with asyncio.timeout(HOOK_START_SECONDS):
-                await call_handler(handler, given)
-        except TimeoutError as error:
+            await call_bounded(handler, given, HOOK_START_SECONDS)
+        except TookTooLong as error:
             raise PluginError(
                 f"Plugin {plugin.name}: {name} did not end within {HOOK_START_SECONDS:g} s."
             ) from error
         except Exception as error:
             raise PluginError(
-                f"Plugin {plugin.name}: {name} failed: {type(error).__name__}: {error}."
+                f"Plugin {plugin.name}: {name} failed: {describe(error).rstrip('.')}."
             ) from error
 
     async def _stop_hook(self, plugin: Plugin) -> None:
         if plugin.stop is None:
             return
         try:
-            async with asyncio.timeout(HOOK_STOP_SECONDS):
-                await call_handler(plugin.stop, {"runtime": self._runtime})
+            await call_bounded(plugin.stop, {"runtime": self._runtime}, HOOK_STOP_SECONDS)
+        except TookTooLong:
+            self._log.warning("plugin %s: stop did not end within %g s", plugin.name, HOOK_STOP_SECONDS)
         except Exception as error:
-            self._log.warning("plugin %s: stop failed: %s: %s", plugin.name, type(error).__name__, error)
+            self._log.warning("plugin %s: stop failed: %s", plugin.name, describe(error))
 
     async def end(self) -> None:
         """The plugins' `stop`, in reverse; each bounded, none keeps the rest from stopping (P9)."""

@@ -74,8 +74,8 @@ class AgentRuntime:
         self.log = logging.getLogger(f"swarm.agent.{self.name}")
         self.adapter = adapter if adapter is not None else _private_store(self.name, self.agent_id)
         self.conversation_length = conversation_length
-        self.events = Events()
         self.metrics = Metrics(clock=clock)
+        self.events = Events(self.metrics.count_failure)
         self.registry = Registry()
         self._layers = self.character.setting_layers(runtime=dict(settings or {}))
         self.spending = Spending(self.get_setting)
@@ -216,7 +216,7 @@ class AgentRuntime:
             try:
                 await self.adapter.init()
                 await self._load_plugins()
-                await self._services.start_all()
+                await self.loading.start_services()
                 await self.loading.begin()
                 if self.loading.mode == "eager":
                     await warm(self)

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from swarm.agent.bounded import TookTooLong, bounded
 from swarm.agent.breaker import Sleep
+from swarm.agent.storable import describe
 from swarm.components import Service, ServiceStatus
 from swarm.errors import PluginError, near
 
@@ -31,12 +33,21 @@ FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 30.0
 
 
+class ServiceFailed(PluginError):
+    """A service that the agent needs cannot be made or started; `plugin` is whose it is, or empty."""
+
+    def __init__(self, text: str, plugin: str) -> None:
+        super().__init__(text)
+        self.plugin = plugin
+
+
 class Services:
     def __init__(self, runtime: AgentRuntime, *, clock: Callable[[], float], sleep: Sleep) -> None:
         self._runtime = runtime
         self._clock = clock
         self._sleep = sleep
         self._kinds: dict[str, type[Service]] = {}
+        self._owners: dict[str, str] = {}
         self._by_type: dict[str, list[Service]] = {}
         self._started: list[str] = []
         self._keepers: dict[str, asyncio.Task[None]] = {}
@@ -48,13 +59,14 @@ class Services:
         """Service type → its instances (B1: a list). A read-only view."""
         return MappingProxyType(self._by_type)
 
-    def register(self, kind: type[Service]) -> Service:
+    def register(self, kind: type[Service], plugin: str = "") -> Service:
         """The service of this class's type: a new one, or the one that is there already (B9)."""
         existing = self._by_type.get(kind.service_type)
         if existing:
             return existing[0]
-        service = kind(self._runtime)
+        service = self._make(kind, plugin)
         self._kinds[kind.service_type] = kind
+        self._owners[kind.service_type] = plugin
         self._by_type[kind.service_type] = [service]
         return service
 
@@ -62,12 +74,17 @@ class Services:
         found = self._by_type.get(service_type)
         return found[0] if found else None
 
+    def of(self, plugin: str) -> list[str]:
+        """The types of the services that this plugin brought."""
+        return [service_type for service_type, owner in self._owners.items() if owner == plugin]
+
     async def start_all(self) -> None:
-        """In the order of dependencies. A required service that fails stops what was started, in reverse,
-        and raises; an optional one is logged and stands as ERROR."""
+        """In the order of dependencies, those that have not been started. A required service that fails raises
+        ServiceFailed, and those that were started run on; an optional one is logged and stands as ERROR."""
         async with self._changing:
             for service_type in self._order():
-                await self._start(service_type)
+                if self._by_type[service_type][0].status is ServiceStatus.STOPPED:
+                    await self._start(service_type)
 
     async def start_late(self, service_types: Iterable[str]) -> None:
         """Start those of a plugin that came when the agent was live, in the order of dependencies."""
@@ -89,6 +106,7 @@ class Services:
                     self._started.remove(service_type)
                 self._by_type.pop(service_type, None)
                 self._kinds.pop(service_type, None)
+                self._owners.pop(service_type, None)
 
     async def stop_all(self) -> None:
         """In reverse order, each bounded; a failing stop does not keep the rest from stopping."""
@@ -112,27 +130,51 @@ class Services:
             for name in reversed(affected):
                 await self._stop(name)
                 self._started = [one for one in self._started if one != name]
-            for name in affected:
-                self._by_type[name] = [self._kinds[name](self._runtime)]
-                await self._start(name)
+            for place, name in enumerate(affected):
+                try:
+                    self._by_type[name] = [self._make(self._kinds[name], self._owners[name])]
+                    await self._start(name)
+                except ServiceFailed as failure:
+                    for down in affected[place:]:  # the failed one, and what would stand on it
+                        why = str(failure) if down == name else f"the service {name!r} did not start"
+                        await self._set(self._by_type[down][0], ServiceStatus.ERROR, why)
+                    raise
             return self._by_type[service_type][0]
+
+    def _make(self, kind: type[Service], plugin: str) -> Service:
+        try:
+            return kind(self._runtime)
+        except (Exception, SystemExit) as error:
+            raise ServiceFailed(
+                f"{_whose(plugin)} service {kind.service_type!r} cannot be made: {describe(error).rstrip('.')}.",
+                plugin,
+            ) from error
 
     async def _start(self, service_type: str) -> None:
         service = self._by_type[service_type][0]
         await self._set(service, ServiceStatus.STARTING)
         try:
-            async with asyncio.timeout(START_SECONDS):
-                await service.start()
+            await bounded(service.start(), START_SECONDS)
         except Exception as error:
             sentence = (
                 f"it did not start within {START_SECONDS:g} s"
-                if isinstance(error, TimeoutError)
-                else f"{type(error).__name__}: {error}"
+                if isinstance(error, TookTooLong)
+                else describe(error).rstrip(".")
             )
             await self._set(service, ServiceStatus.ERROR, sentence)
+            owner = self._owners[service_type]
             if type(service).required:
-                raise PluginError(f"The service {service_type!r} failed to start: {sentence}.") from error
-            log.warning("the optional service %s failed to start: %s", service_type, sentence)
+                raise ServiceFailed(
+                    f"{_whose(owner)} service {service_type!r} failed to start: {sentence}. Repair it, or "
+                    "give its class `required = False` if the agent can do without it.",
+                    owner,
+                ) from error
+            log.warning(
+                "the optional service %s (plugin %s) failed to start: %s",
+                service_type,
+                owner or "none",
+                sentence,
+            )
             return
         self._started.append(service_type)
         await self._set(service, ServiceStatus.RUNNING)
@@ -149,11 +191,14 @@ class Services:
         """Until `run` returns, or the service is restarted (its successor has a keeper of its own), or it
         is given up."""
         try:
-            await service.run()
+            await bounded(service.run(), None)
             return
         except Exception as error:
-            log.warning("the service %s crashed", service.service_type, exc_info=True)
-            reason = f"{type(error).__name__}: {error}"
+            owner = self._owners.get(service.service_type)
+            log.warning(
+                "the service %s (plugin %s) crashed", service.service_type, owner or "none", exc_info=True
+            )
+            reason = describe(error)
         service_type = service.service_type
         while await self._may_restart(service_type, reason):
             try:
@@ -196,11 +241,15 @@ class Services:
         service = self._by_type[service_type][0]
         await self._set(service, ServiceStatus.STOPPING)
         try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await service.stop()
+            await bounded(service.stop(), STOP_SECONDS)
         except Exception as error:
-            log.warning("the service %s did not stop well: %s: %s", service_type, type(error).__name__, error)
-            await self._set(service, ServiceStatus.ERROR, str(error) or type(error).__name__)
+            late = isinstance(error, TookTooLong)
+            sentence = f"it did not stop within {STOP_SECONDS:g} s" if late else describe(error)
+            owner = self._owners.get(service_type)
+            log.warning(
+                "the service %s (plugin %s) did not stop well: %s", service_type, owner or "none", sentence
+            )
+            await self._set(service, ServiceStatus.ERROR, sentence)
             return
         await self._set(service, ServiceStatus.STOPPED)
 
@@ -218,13 +267,18 @@ class Services:
             if service_type in ordered:
                 return
             if service_type not in self._kinds:
-                raise PluginError(
-                    f"The service {wanted_by!r} depends on {service_type!r}, which is not registered"
-                    f"{near(service_type, self._kinds)}"
+                owner = self._owners.get(wanted_by, "")
+                raise ServiceFailed(
+                    f"{_whose(owner)} service {wanted_by!r} depends on {service_type!r}, which is not registered"
+                    f"{near(service_type, self._kinds)} Add the plugin that brings it, or take the dependency away.",
+                    owner,
                 )
             if service_type in path:
                 circle = " → ".join([*path[path.index(service_type) :], service_type])
-                raise PluginError(f"Services depend on each other in a circle: {circle}.")
+                raise ServiceFailed(
+                    f"Services depend on each other in a circle: {circle}. Take one of these dependencies away.",
+                    self._owners.get(service_type, ""),
+                )
             path.append(service_type)
             for need in self._kinds[service_type].dependencies:
                 visit(need, service_type)
@@ -243,6 +297,11 @@ class Services:
             if affected.intersection(_names(self._kinds[name].dependencies)):
                 affected.add(name)
         return [name for name in order if name in affected]
+
+
+def _whose(plugin: str) -> str:
+    """How a sentence about a service begins."""
+    return f"Plugin {plugin}: the" if plugin else "The"
 
 
 def _names(given: Iterable[str]) -> set[str]:

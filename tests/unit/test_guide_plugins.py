@@ -54,7 +54,9 @@ async def test_what_the_guide_shows_works(name: str, tmp_path: Path, monkeypatch
 def test_the_bounds_in_the_guide_are_those_of_the_code() -> None:
     from swarm.agent.choosing import VALIDATE_SECONDS
     from swarm.agent.composing import PROVIDER_CHARS
+    from swarm.agent.events import LISTENER_SECONDS
     from swarm.agent.hooks import HOOK_SECONDS
+    from swarm.agent.models.registry import CALL_SECONDS
     from swarm.components import Action, Evaluator, Provider
 
     async def nothing() -> None:
@@ -62,7 +64,9 @@ def test_the_bounds_in_the_guide_are_those_of_the_code() -> None:
 
     rows = dict(
         re.findall(
-            r"^\| (an action|a provider|an evaluator|`validate`[^|]*|a hook) \| ([^|]+) \|", GUIDE, re.M
+            r"^\| (an action|a provider|an evaluator|`validate`[^|]*|a hook|a listener[^|]*|a model) \| ([^|]+) \|",
+            GUIDE,
+            re.M,
         )
     )
     assert rows["an action"] == f"{Action('A', nothing).timeout:g} s"
@@ -70,6 +74,8 @@ def test_the_bounds_in_the_guide_are_those_of_the_code() -> None:
     assert rows["an evaluator"] == f"{Evaluator('E', nothing).timeout:g} s"
     assert rows["`validate` of an action"] == f"{VALIDATE_SECONDS:g} s"
     assert rows["a hook"] == f"{HOOK_SECONDS:g} s"
+    assert rows["a listener to an event"] == f"{LISTENER_SECONDS:g} s"
+    assert rows["a model"] == f"{CALL_SECONDS:g} s"
 
 
 def test_the_entry_point_is_valid_toml_of_the_group_that_is_looked_in() -> None:

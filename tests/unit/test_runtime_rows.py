@@ -325,7 +325,9 @@ async def test_b5_a_plugin_whose_service_cannot_be_made_leaves_nothing_behind() 
             raise OSError("no device")
 
     async with agent("Ada") as runtime:
-        with pytest.raises(PluginError, match="Plugin p: a service cannot be made: OSError: no device"):
+        with pytest.raises(
+            PluginError, match="Plugin p: the service 'bad' cannot be made: OSError: no device"
+        ):
             await runtime.register_plugin(
                 Plugin("p", services=[Clock, Bad], actions=[Action("A", nothing)], init=nothing)
             )

@@ -12,16 +12,22 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from bus.errors import BusError
-from swarm.agent.models.types import Usage
+from swarm.agent.bounded import TookTooLong, bounded
+from swarm.agent.models.types import TextReply, Usage
 from swarm.errors import ModelError, SwarmError, near
 from swarm.tracing.tracer import UNTRACED, Tracer
 
 log = logging.getLogger(__name__)
+
+CALL_SECONDS: Final = 300.0
+"""How long a handler may take whose request sets no `timeout`; built-in ones end sooner by themselves."""
+GRACE_SECONDS: Final = 5.0
+"""Beyond a request's own `timeout`, for a handler that keeps to it and has a better sentence."""
 
 Handler = Callable[[Any], Awaitable[Any]]
 _H = TypeVar("_H", bound=Handler)
@@ -127,17 +133,25 @@ class ModelRegistry(Mapping[str, tuple[Registration, ...]]):
     async def use(self, type: str, params: Any, provider: str | None = None) -> Any:
         """Ask the model and return its reply.
 
-        Errors of ours pass as they are; any other exception of a handler becomes a ModelError that
-        names the provider and the exception's class, not its text, which may carry a secret.
+        Errors of ours pass as they are; a handler that hangs and any other exception of one become a ModelError
+        that names the provider and the exception's class, not its text, which may carry a secret.
         """
         entry = self.resolve(type, provider)
         began = time.monotonic()
         error = "cancelled"
         reply: Any = None
+        seconds = _seconds_for(params)
         try:
             with self.tracer.span(f"chat {entry.type}", "client", _of(entry)):
-                reply = await entry.handler(params)
+                reply = await bounded(entry.handler(params), seconds)
             error = ""
+        except TookTooLong:
+            error = "timeout"
+            raise ModelError(
+                f"The model provider {entry.provider!r} did not answer {entry.type} within {seconds:g} s and was "
+                "given up; look at what it waits for.",
+                reason="timeout",
+            ) from None
         except (SwarmError, BusError) as failure:
             error = failure.reason or "failed"
             raise
@@ -151,6 +165,19 @@ class ModelRegistry(Mapping[str, tuple[Registration, ...]]):
         finally:
             self._count(entry, reply, time.monotonic() - began, error)
         return reply
+
+    async def use_text(self, type: str, params: Any) -> str:
+        """What a text model says. Raises ModelError, also for a reply that is neither a TextReply nor a text."""
+        reply = await self.use(type, params)
+        text = reply.text if isinstance(reply, TextReply) else reply
+        if not isinstance(text, str):
+            provider = self.resolve(type).provider
+            raise ModelError(
+                f"The model provider {provider!r} must return a TextReply or a text for {type}, not "
+                f"{text.__class__.__name__}.",
+                reason="bad_reply",
+            )
+        return text
 
     def _count(self, entry: Registration, reply: Any, seconds: float, error: str) -> None:
         usage = getattr(reply, "usage", None)
@@ -168,6 +195,11 @@ class ModelRegistry(Mapping[str, tuple[Registration, ...]]):
             self._observer(call)
         except Exception:
             log.exception("The observer of model calls failed; the call itself stands.")
+
+
+def _seconds_for(params: Any) -> float:
+    asked = getattr(params, "timeout", None)
+    return asked + GRACE_SECONDS if isinstance(asked, (int, float)) and asked > 0 else CALL_SECONDS
 
 
 def _of(entry: Registration) -> dict[str, str]:
