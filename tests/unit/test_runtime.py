@@ -76,13 +76,17 @@ def test_an_illegal_transition_raises() -> None:
         life.to(Phase.ACTIVE)
 
 
-async def test_a_second_initialize_awaits_the_first_and_services_start_once() -> None:
-    """B3, fault 10."""
+async def test_a_second_initialize_awaits_the_first_and_services_start_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """B3, H11, fault 10."""
     trace: list[str] = []
     plugin = Plugin("one", services=[service("clock", trace)])
     runtime = AgentRuntime({"name": "Ada", "bio": "x"}, plugins=[plugin])
     await asyncio.gather(runtime.initialize(), runtime.initialize())
+    await runtime.initialize()
     assert trace == ["clock.start"]
+    assert "initialize() was called again" in caplog.text
     await runtime.stop()
 
 
