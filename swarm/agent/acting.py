@@ -49,15 +49,15 @@ async def run_action(turn: TurnInHand, action: Action, step: int = 0) -> ActionR
     began = time.perf_counter()
     result = await _traced(turn, action, step)
     result = dataclasses.replace(result, execution_time=(time.perf_counter() - began) * 1000)
-    turn.runtime.metrics.count_action(
-        action.name, result, turn.runtime.registry.owner_of("action", action.name)
-    )
+    owner = turn.runtime.registry.owner_of("action", action.name)
+    turn.runtime.metrics.count_action(action.name, result, owner)
     if not result.success:
         log.info(
-            "action %s failed in %.0f ms: %s",
+            "action %s failed in %.0f ms: %s (plugin %s)",
             action.name,
             result.execution_time,
             result.error or result.reason,
+            owner or "none",
         )
     else:  # a line for each action would cost a tenth of an ask; metrics and events tell of them anyway
         log.debug("action %s succeeded in %.0f ms", action.name, result.execution_time)
@@ -176,7 +176,7 @@ async def _run(turn: TurnInHand, action: Action, step: int) -> ActionResult:
     except Unstorable as refused:
         return ActionResult(False, error=clean_text(refused.text[:ERROR_CHARS]), reason=refused.reason)
     except Exception as failure:
-        log.warning("action %s failed", action.name, exc_info=True)
+        log.warning("action %s raised", action.name, exc_info=True)
         return ActionResult(False, error=describe(failure), reason="exception")
 
 

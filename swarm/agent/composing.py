@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from swarm.agent.containment import contained
+from swarm.agent.containment import contained, tell_failure
 from swarm.agent.hand import TurnInHand
 from swarm.agent.models.tokens import estimate_tokens
 from swarm.agent.storable import clean_text, cut_text, describe
@@ -151,7 +151,16 @@ async def _ask_provider(
         seconds=provider.timeout,
         read=_provided,
     )
-    return provider.name, outcome.value
+    said = outcome.value
+    if said is None:
+        return provider.name, None
+    text = said["text"]
+    if len(text) > PROVIDER_CHARS:
+        flood = (
+            f"provider {provider.name} said {len(text):,} characters, and {PROVIDER_CHARS:,} of them are kept"
+        )
+        await tell_failure(turn.runtime, "provider", provider.name, flood)
+    return provider.name, {**said, "text": clean_text(cut_text(text, PROVIDER_CHARS))}
 
 
 def _provided(said: Any) -> Mapping[str, Any] | None:
@@ -162,14 +171,10 @@ def _provided(said: Any) -> Mapping[str, Any] | None:
         case Mapping():
             text, data = said.get("text"), said.get("data")
             return {
-                "text": "" if text is None else _bounded(str(text)),
+                "text": "" if text is None else str(text),
                 "data": {} if data is None else dict(data) if isinstance(data, Mapping) else data,
             }
-    return {"text": _bounded(str(said)), "data": {}}
-
-
-def _bounded(text: str) -> str:
-    return clean_text(cut_text(text, PROVIDER_CHARS))
+    return {"text": str(said), "data": {}}
 
 
 def _facts(value: Mapping[str, Any]) -> tuple[Any, ...]:

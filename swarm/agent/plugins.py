@@ -58,7 +58,9 @@ def load_folder(folder: Path) -> Plugin | None:
             error, PluginError
         ):  # what it declares is not right, and its own sentence says what to do
             raise PluginError(f"{where}: {error}") from error
-        raise PluginError(f"{where} does not load: {describe(error).rstrip('.')}.") from error
+        raise PluginError(
+            f"{where} does not load: {describe(error).rstrip('.')}. {_remedy(error)}"
+        ) from error
     plugin = getattr(module, "plugin", None)
     if not isinstance(plugin, Plugin):
         found = "nothing of that name" if plugin is None else type(plugin).__name__
@@ -111,7 +113,8 @@ def find_source(name: str, known: Iterable[str], folder: Path | None) -> Source:
         if folder is not None:
             looked.insert(0, f"the folder {folder}")
         raise PluginError(
-            f"There is no plugin {name!r}{near(name, [*known, *entries])} I looked in {' and '.join(looked)}."
+            f"There is no plugin {name!r}{near(name, [*known, *entries])} I looked in {' and '.join(looked)}. "
+            "Put it there, install it, or correct the character's `plugins`."
         )
     entry = entries[name]
     return Source(
@@ -225,6 +228,12 @@ def _load(name: str, file: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith(_PACKAGE):
+        return f"Install {error.name.partition('.')[0]}, or take the import out."
+    return "Repair the file; `swarm doctor --plugin` tries it again."
 
 
 def _line_of(error: BaseException, folder: Path) -> str:

@@ -189,7 +189,9 @@ async def test_providers_appear_in_the_context_by_position_and_may_return_nothin
     assert set(state.metadata) == {"roomId", "entityId", "timestamp", "tokenCount"}
 
 
-async def test_a_provider_of_50_mb_is_cut_and_says_so() -> None:
+async def test_a_provider_of_50_mb_is_cut_and_says_so_to_the_model_and_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def flood() -> str:
         return "x" * 50_000_000
 
@@ -203,8 +205,10 @@ async def test_a_provider_of_50_mb_is_cut_and_says_so() -> None:
         "Ada", Plugin("p", providers=[Provider("F", flood)], actions=[Action("LOOK", look)])
     ) as runtime:
         await say(runtime, "look: now")
+        assert runtime.metrics.failures["provider F"] == 1
     assert len(seen[0]) < 70_000
     assert "more characters were cut" in seen[0]
+    assert "provider F said 50,000,000 characters, and 64,000 of them are kept (plugin p)" in caplog.text
 
 
 async def test_the_second_message_sees_its_own_state_and_the_rooms_history_in_order() -> None:
@@ -383,7 +387,7 @@ async def test_d7_an_action_says_in_one_line_how_it_ended_and_how_long_it_took(
         assert (runtime.metrics.actions["ECHO"], runtime.metrics.action_failures["BOOM"]) == (1, 1)
     lines = [record.getMessage() for record in caplog.records if record.levelno <= logging.INFO]
     assert re.fullmatch(r"action ECHO succeeded in \d+ ms", lines[0])
-    assert re.fullmatch(r"action BOOM failed in \d+ ms: ValueError: no such thing", lines[1])
+    assert re.fullmatch(r"action BOOM failed in \d+ ms: ValueError: no such thing \(plugin \w+\)", lines[1])
 
 
 async def test_nobody_who_looks_means_no_question_to_the_store_and_who_looks_sees_the_room() -> None:
