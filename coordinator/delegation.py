@@ -57,15 +57,17 @@ class Delegation:
         self._router.ring((accepted.child,))
         return brief(accepted)
 
-    async def wait(self, id: str, seconds: float) -> dict[str, Any]:
-        """The task when it has ended, or as it is after `seconds`. Raises Refused when there is none."""
+    async def wait(self, id: str, seconds: float, *, or_question: bool = False) -> dict[str, Any]:
+        """The task when it has ended, with `or_question` also when it asks for input, or as it is after `seconds`.
+        Raises Refused when there is none."""
 
         async def look() -> Task:
             return await self._task(id)
 
-        return brief(
-            await self._progress.until(look, lambda task: task.state in TERMINAL_TASK_STATES, seconds)
-        )
+        def is_over(task: Task) -> bool:
+            return task.state in TERMINAL_TASK_STATES or (or_question and task.state == "input-required")
+
+        return brief(await self._progress.until(look, is_over, seconds))
 
     async def show(self, id: str) -> dict[str, Any]:
         """A task in full, `subtasks` nested below it as they were delegated, without their results, which may be a
@@ -134,6 +136,7 @@ def brief(task: Task) -> dict[str, Any]:
         "attempts": task.attempts,
         "result": None if task.result is None else {"text": task.result.text, "data": task.result.data},
         "error": task.error,
+        "question": None if task.question is None else task.question.question,
     }
 
 
@@ -155,7 +158,6 @@ def full(task: Task) -> dict[str, Any]:
         "failures": task.failures,
         "wake_at": task.wake_at,
         "retry_of": task.retry_of,
-        "question": None if task.question is None else task.question.question,
         "inputs": [
             {
                 "question": told.question,

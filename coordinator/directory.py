@@ -116,7 +116,7 @@ class Directory:
     def whom_to_ask(self, sender: str, address: str) -> tuple[str, ...]:
         """The agents any one of which may answer, the asker excluded. Raises UnknownAgent, and Refused for
         what cannot be asked: oneself, or many."""
-        if address in ("children", "all"):
+        if address in ("children", "all") or address.startswith("group:"):
             raise Refused(
                 f"An ask goes to one agent and {address!r} are many; tell or announce it, or ask each by name.",
                 reason="many",

@@ -78,7 +78,8 @@ class Tasks:
         }
 
     async def delegate(self, args: DelegateArgs) -> dict[str, Any]:
-        """`{"id", "state", "attempts", "result", "error"}`; with `wait`, when it has ended or `timeout` is over."""
+        """`{"id", "state", "attempts", "result", "error", "question"}`; with `wait`, when it has ended, asks for input
+        which nobody but the one that waits may know of, or `timeout` is over."""
         task = await self._delegation.delegate(
             self._hierarchy.on_behalf_of(args.sender),
             args.agent,
@@ -88,10 +89,16 @@ class Tasks:
             max_attempts=args.max_attempts,
             id=args.id,
         )
-        return await self._delegation.wait(task["id"], args.timeout) if args.wait else task
+        if not args.wait:
+            return task
+        return await self._delegation.wait(task["id"], args.timeout, or_question=True)
 
     async def task_ls(self, args: ListArgs) -> list[dict[str, Any]]:
-        return await self._delegation.list(args.limit, args.state, args.agent)
+        """Also those of an agent that is no longer in the swarm. Raises UnknownAgent for one that never was."""
+        tasks = await self._delegation.list(args.limit, args.state, args.agent)
+        if not tasks:
+            self._hierarchy.on_behalf_of(args.agent)
+        return tasks
 
     async def task_show(self, args: IdArgs) -> dict[str, Any]:
         return await self._delegation.show(args.id)

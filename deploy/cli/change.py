@@ -18,8 +18,9 @@ def add_change(parser: ArgumentParser) -> None:
     parser.add_argument("--timeout", type=positive, default=60.0, metavar="S", help="seconds to wait (60)")
 
 
-def run_change(args: Namespace, change: Change, done: str) -> int:
-    """`done` is the word of the answer that says whether it came about in time. Exit code 4 when not."""
+def run_change(args: Namespace, change: Change, done: str, said: str | None = None) -> int:
+    """`done` is the word of the answer that says whether it came about in time, `said` how people hear of it, if
+    otherwise. Exit code 4 when not."""
 
     async def all_of_them(swarm: Any) -> list[dict[str, Any]]:
         return [await change(swarm, agent, args.timeout) for agent in args.agents]
@@ -31,7 +32,7 @@ def run_change(args: Namespace, change: Change, done: str) -> int:
         if args.json:
             put_json(answer)
         elif answer[done]:
-            print(f"{answer['agent']} is {done}")
+            print(f"{answer['agent']} is {said or done}")
         else:
             print(
                 f"{answer['agent']} is not {done} after {args.timeout:g} s; see `swarm logs {answer['agent']}`"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
-from deploy.cli.frame import UsageMistake, add_common, with_swarm
+from deploy.cli.frame import UsageMistake, add_common, whole, with_swarm
 from deploy.cli.output import ago, put_json, put_json_lines, put_table
 
 COLUMNS = ("delivery", "id", "from", "to", "kind", "state", "attempts", "age", "status", "reason")
@@ -16,12 +16,12 @@ def add(parser: ArgumentParser) -> None:
     every = verbs.add_parser("ls", help="the newest first")
     add_common(every)
     every.add_argument("--agent", help="only those to this one")
-    every.add_argument("--limit", type=int, default=100, choices=range(1, 1001), metavar="N")
+    every.add_argument("--limit", type=whole(1, 1000), default=100, metavar="N")
     every.add_argument("-a", "--all", action="store_true", help="also those requeued or dropped")
     show = verbs.add_parser("show", help="all that is known about one")
     requeue = verbs.add_parser("requeue", help="send one again, or many, if that is allowed today")
     requeue.add_argument("--all", action="store_true", help="the oldest first, --limit at most")
-    requeue.add_argument("--limit", type=int, default=100, choices=range(1, 1001), metavar="N")
+    requeue.add_argument("--limit", type=whole(1, 1000), default=100, metavar="N")
     drop = verbs.add_parser("drop", help="be done with one; it stays on record")
     for one in (show, requeue, drop):
         add_common(one)

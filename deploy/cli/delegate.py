@@ -7,8 +7,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from deploy.cli.frame import UsageMistake, add_common, positive, with_swarm
-from deploy.cli.output import put_json
+from deploy.cli.frame import UsageMistake, add_common, positive, whole, with_swarm
+from deploy.cli.output import cell, put_json
 from swarm.records import DEADLINE_PASSED
 
 WITHOUT_DEADLINE = 3600.0
@@ -23,10 +23,8 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--deadline", type=positive, metavar="S", help="seconds after which it has failed (exit code 4)"
     )
-    parser.add_argument(
-        "--attempts", type=int, choices=range(1, 101), metavar="N", help="at most so many (default: 3)"
-    )
-    parser.add_argument("--wait", action="store_true", help="until it has ended")
+    parser.add_argument("--attempts", type=whole(1, 100), metavar="N", help="at most so many (default: 3)")
+    parser.add_argument("--wait", action="store_true", help="until it has ended, or asks for input")
 
 
 def run(args: Namespace) -> int:
@@ -49,13 +47,16 @@ def run(args: Namespace) -> int:
 
 
 def code_of(task: dict[str, Any], *, waited: bool) -> int:
-    """4 when a deadline is why there is no result: the task's own, or that of the waiting."""
+    """4 when a deadline is why there is no result: the task's own, or that of the waiting. 1 when there is none for
+    another reason: it ended otherwise, or it waits for an answer."""
     match task["state"]:
         case "completed":
             return 0
         case "failed" if task["error"] == DEADLINE_PASSED:
             return 4
         case "failed" | "rejected" | "canceled":
+            return 1
+        case "input-required" if waited:
             return 1
     return 4 if waited else 0
 
@@ -69,6 +70,12 @@ def put_task(task: dict[str, Any], as_json: bool) -> None:
         print(task["error"])
     if task["result"]:
         print(task["result"]["text"])
+    if task["question"]:
+        put_question(task)
+
+
+def put_question(task: dict[str, Any]) -> None:
+    print(f"  it asks: {cell(task['question'])}\n  swarm task answer {task['id']} TEXT", flush=True)
 
 
 def _input(text: str | None) -> dict[str, Any] | None:

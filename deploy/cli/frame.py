@@ -140,6 +140,21 @@ def positive(text: str) -> float:
     return value
 
 
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """An argparse type: a whole number from `least` to `most`."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return value
+
+    return number
+
+
 def row_id(text: str) -> str:
     """The id of a message or a task. Raises UsageMistake when it cannot be one."""
     from swarm.ids import is_uuid

@@ -12,4 +12,6 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    return run_change(args, lambda swarm, agent, timeout: swarm.remove(agent, timeout=timeout), "stopped")
+    return run_change(
+        args, lambda swarm, agent, timeout: swarm.remove(agent, timeout=timeout), "stopped", "removed"
+    )

@@ -8,7 +8,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
-from deploy.cli.frame import UsageMistake, add_common, positive, row_id, with_swarm
+from deploy.cli.delegate import put_question
+from deploy.cli.frame import UsageMistake, add_common, positive, row_id, whole, with_swarm
 from deploy.cli.output import ago, cell, put_json, put_json_lines, put_table, span
 from swarm.records import TaskState
 
@@ -22,7 +23,7 @@ def add(parser: ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls|show|watch|cancel|answer|retry")
     every = verbs.add_parser("ls", help="the newest tasks")
     add_common(every)
-    every.add_argument("--limit", type=int, default=100, choices=range(1, 1001), metavar="N")
+    every.add_argument("--limit", type=whole(1, 1000), default=100, metavar="N")
     every.add_argument(
         "--state", choices=get_args(TaskState), metavar="STATE", help="only those of this state"
     )
@@ -120,10 +121,7 @@ def _watch(args: Namespace) -> int:
                 below = ", ".join(f"{count} {name}" for name, count in task["subtasks"].items())
                 print(_line(task) + (f"  [{below}]" if below else ""), flush=True)
                 if task["question"]:
-                    print(
-                        f"  it asks: {cell(task['question'])}\n  swarm task answer {task['id']} TEXT",
-                        flush=True,
-                    )
+                    put_question(task)
                 if task["result"]:
                     print(task["result"]["text"])
         return state

@@ -30,8 +30,9 @@ class TaskCalls(Calls):
         wait: float | None = None,
         id: str | None = None,
     ) -> dict[str, Any]:
-        """``{"id", "state", "attempts", "result", "error"}``; with `wait` seconds, at its end if it comes by then.
-        `parent` None: the operator is the authority. `deadline` in seconds from now."""
+        """``{"id", "state", "attempts", "result", "error", "question"}``; with `wait` seconds, when it has ended or
+        asks for input, if that comes by then. `parent` None: the operator is the authority. `deadline` in seconds
+        from now."""
         return await self._call(
             "delegate",
             QUERY_SECONDS + (wait or 0.0),

@@ -202,6 +202,22 @@ async def test_f15_a_handler_asks_for_input_and_goes_on_where_it_was() -> None:
     assert len(runs) == 4 and len(set(runs)) == 1, "the key of its effects stays the same"
 
 
+async def test_f15_waiting_for_a_task_ends_at_its_question_which_nobody_else_would_answer() -> None:
+    """`swarm delegate --wait` sat there for an hour, and its user did not know that it was asked something."""
+    async with memory_swarm() as swarm:
+        await swarm.know("reader", control=True)
+        await swarm.know("helper", parent="reader")
+        await swarm.start("reader", planner([]))
+        await swarm.start("helper", Hanging().plugin())
+        asked = await swarm.ctl("delegate", agent="reader", goal="plan: it", wait=True, timeout=20.0)
+        assert (asked["state"], asked["result"]) == ("input-required", None)
+        assert asked["question"].startswith("Where to?")
+        with pytest.raises(Refused, match="did you mean reader"):
+            await swarm.ctl("task_ls", agent="raeder")
+        assert [one["id"] for one in await swarm.ctl("task_ls", agent="operator")] == [asked["id"]]
+        assert await swarm.ctl("task_ls", agent="reader", state="failed") == []
+
+
 async def test_f15_a_giver_that_waits_answers_what_its_child_asks() -> None:
     async def ask(runtime: Any) -> str:
         """Asks."""

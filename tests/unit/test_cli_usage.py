@@ -160,6 +160,19 @@ def test_a_cell_has_no_control_characters() -> None:
     assert cell(None) == "-"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["task", "ls", "--limit", "0"], ["dead", "ls", "--limit", "1001"], ["dead", "requeue", "--limit", "x"],
+     ["delegate", "a", "b", "--attempts", "-1"]],
+)  # fmt: skip
+def test_a_number_out_of_its_bounds_was_answered_with_a_list_of_all_thousand_that_fit(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert len(said) < 200 and "is not a whole number from 1 to 1" in said
+
+
 def test_waiting_for_a_task_whose_deadline_passed_ends_with_the_code_for_deadlines() -> None:
     from deploy.cli.delegate import code_of
 
@@ -169,3 +182,4 @@ def test_waiting_for_a_task_whose_deadline_passed_ends_with_the_code_for_deadlin
     assert code("failed", "its deadline passed") == 4
     assert (code("completed"), code("failed", "no disk"), code("rejected")) == (0, 1, 1)
     assert (code("submitted", waited=False), code("working")) == (0, 4)
+    assert (code("input-required", waited=False), code("input-required")) == (0, 1)

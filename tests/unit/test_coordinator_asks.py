@@ -70,6 +70,7 @@ async def test_a_known_but_absent_agent_is_said_to_be_absent_at_once(house: Hous
     [
         ("children", {}, Refused, "many"),
         ("all", {}, Refused, "many"),
+        ("group:readers", {}, Refused, "many"),
         ("writer", {}, Refused, "self"),
         ("parent", {}, Refused, "no_parent"),
         ("reader", {"hops": 33}, Refused, "hops"),

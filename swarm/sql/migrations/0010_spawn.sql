@@ -185,6 +185,9 @@ begin
     elsif (select count(*) from agents where parent = v_parent.id and planned) >= v_limits.children then
         raise exception '% has % children, which is the most that [limits] children allows; remove one first',
             v_parent.name, v_limits.children using errcode = 'SW020';
+    elsif v_parent.desired = 'stopped' then  -- what becomes of its orphans is settled once
+        raise exception '% is stopped, and a child is born to a parent that lives; start it first', v_parent.name
+            using errcode = 'SW020';
     end if;
 
     insert into agents (id, name, created_at) values (v_id, v_name, v_now) on conflict do nothing;

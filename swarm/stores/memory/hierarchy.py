@@ -225,6 +225,11 @@ def _refuse_bounds(database: MemoryDatabase, parent: AgentRow) -> None:
             "remove one first.",
             reason="hierarchy",
         )
+    if parent.desired == "stopped":
+        raise Refused(
+            f"{parent.name} is stopped, and a child is born to a parent that lives; start it first.",
+            reason="hierarchy",
+        )
 
 
 def _is_new(database: MemoryDatabase, parent: AgentRow, child: NewChild) -> bool:

@@ -289,6 +289,21 @@ async def test_f16_orphans_stop_and_start_again_with_their_parent(world: World) 
     }
 
 
+async def test_f16_a_child_born_under_a_stopped_parent_escaped_what_becomes_of_orphans(world: World) -> None:
+    """A parent's death is dealt with once: who was born after it ran on, whatever `orphans` said."""
+    await world.provision(plan("boss", permissions=CONTROL, orphans="stop"), *FAMILY[1:])
+    assert await world.ledger.spawn("boss", child("early"))
+    await world.ledger.set_desired("boss", "stopped")
+    for _ in range(2):  # before its death was dealt with, and after
+        with pytest.raises(Refused, match=r"boss is stopped, .*start it first") as refused:
+            await world.ledger.spawn("boss", child("late"))
+        assert refused.value.reason == "hierarchy"
+        assert not await world.ledger.spawn("boss", child("early")), "a repeated word finds what it made"
+        await world.ledger.settle_death("boss")
+    await world.ledger.set_desired("boss", "running")
+    assert await world.ledger.spawn("boss", child("late")), "its first turn need not wait for its return"
+
+
 async def test_what_an_operator_says_of_an_orphan_outlives_its_parents_return(world: World) -> None:
     await world.provision(plan("boss", permissions=CONTROL, orphans="stop"), *FAMILY[1:])
     await world.ledger.settle_death("boss")
