@@ -21,7 +21,7 @@ import asyncpg
 from bench.project import RunningProject
 from bench.report import Row, percentile
 from bench.usage import children, cpu_seconds, memory_mb, started_at, uptime
-from deploy.node import PRELOAD
+from deploy.node_settings import PRELOAD
 
 AGENTS: Final = 200
 FRESH: Final = 3

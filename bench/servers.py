@@ -28,7 +28,7 @@ from bus.errors import BusError
 from coordinator.settings import CoordinatorSettings
 from deploy.embedded.nats import EmbeddedNats
 from deploy.embedded.postgres import EmbeddedPostgres
-from deploy.node import PRELOAD
+from deploy.node_settings import PRELOAD
 from deploy.processes import ProcessId, end, spawn
 from deploy.zygote import Exited, Zygote
 from swarm.agent.spec import AgentSpec

@@ -128,24 +128,11 @@ class Authority:
         Raises Refused for a name that is no token or belongs to another role: the name becomes part of the
         rights, so ``*`` would be everyone, and it decides whose replies its bearer reads.
         """
-        if not _NAME.fullmatch(name):
-            raise Refused(
-                f"Nobody can be called {name!r} here: use 1 to 63 letters, digits, - and _.",
-                reason="bad_name",
-            )
-        bearer = role_of_name(name)
-        if bearer != role:
-            raise Refused(_wrong_role(role, name), reason="reserved_name")
-        user = Key.new("user")
-        jwt = sign_claims(
-            self._keys[f"role:{role}"],
-            subject=user.public,
-            name=name,
-            # Limits and permissions stay out: a scoped JWT that has any is refused.
-            nats={"issuer_account": self._keys["account"].public, "type": "user", "version": 2},
-            expires=None if ttl is None else time.time() + ttl,
-        )
-        return Credentials(name, jwt, user.seed)
+        return mint_user(self._keys[f"role:{role}"], self._keys["account"].public, role, name, ttl)
+
+    def signer(self, role: Role) -> tuple[str, Key]:
+        """The account's public key, and the secret one that signs the credentials of this role."""
+        return self._keys["account"].public, self._keys[f"role:{role}"]
 
     def server_config(
         self,
@@ -231,6 +218,28 @@ def _wrong_role(role: Role, name: str) -> str:
             return f'{name!r} could be an agent: call this {role} "{role}" or "{role}-{name}".'
         case _:
             return f"An agent cannot be called {name!r}: that name is reserved. Choose another."
+
+
+def mint_user(signer: Key, account: str, role: Role, name: str, ttl: float | None) -> Credentials:
+    """As `Authority.mint`, by the signing key of one role."""
+    if not _NAME.fullmatch(name):
+        raise Refused(
+            f"Nobody can be called {name!r} here: use 1 to 63 letters, digits, - and _.",
+            reason="bad_name",
+        )
+    bearer = role_of_name(name)
+    if bearer != role:
+        raise Refused(_wrong_role(role, name), reason="reserved_name")
+    user = Key.new("user")
+    jwt = sign_claims(
+        signer,
+        subject=user.public,
+        name=name,
+        # Limits and permissions stay out: a scoped JWT that has any is refused.
+        nats={"issuer_account": account, "type": "user", "version": 2},
+        expires=None if ttl is None else time.time() + ttl,
+    )
+    return Credentials(name, jwt, user.seed)
 
 
 def write_secret(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from bus.credentials import Credentials
 from bus.envelope import Envelope, decode, encode, raise_if_error
@@ -124,12 +124,9 @@ class OneShotBus:
 
 @contextmanager
 def connect_once(url: str, who: Credentials, *, timeout: float = CONNECT_SECONDS) -> Iterator[OneShotBus]:
-    """Connect for one question. Raises Disconnected when no server answers, Refused when it refuses us."""
-    parts = urlsplit(url)
-    try:
-        connection = socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 4222), timeout)
-    except OSError as error:
-        raise Disconnected(f"No bus could be reached at {parts.hostname}:{parts.port} ({error}).") from error
+    """Connect for one question, to the first of the servers in `url` (commas between) that answers. Raises Disconnected
+    when none does, Refused when it refuses us."""
+    parts, connection = _reach(url.split(","), timeout)
     with connection:
         bus = OneShotBus(who.name, connection)
         try:
@@ -137,3 +134,16 @@ def connect_once(url: str, who: Credentials, *, timeout: float = CONNECT_SECONDS
         except (OSError, ValueError) as error:
             raise Disconnected(f"The bus at {parts.hostname} does not speak to us ({error}).") from error
         yield bus
+
+
+def _reach(urls: list[str], timeout: float) -> tuple[SplitResult, socket.socket]:
+    for number, url in enumerate(urls, 1):
+        parts = urlsplit(url)
+        try:
+            return parts, socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 4222), timeout)
+        except OSError as error:
+            if number == len(urls):
+                raise Disconnected(
+                    f"No bus could be reached at {parts.hostname}:{parts.port} ({error})."
+                ) from error
+    raise Disconnected("No bus was named.")

@@ -18,7 +18,7 @@ from coordinator.asks import Asks
 from coordinator.control import Control, as_bus_error
 from coordinator.directory import REFRESH_SECONDS, Directory
 from coordinator.metrics import Metrics
-from coordinator.outbox import Outbox
+from coordinator.outbox import Outbox, control
 from coordinator.placement import Placer
 from coordinator.presence import Presence
 from coordinator.progress import Progress
@@ -235,6 +235,10 @@ class Doors:
                 login = read_body(incoming.envelope, protocol.Login)
                 self._require_node(sender, login.node)
                 self._do(sender, incoming, lambda: self._spawning.login(login))
+            elif verb == "enrol":
+                enrol = read_body(incoming.envelope, protocol.Enrol)
+                self._require_node(sender, enrol.node)
+                self._pass_on(sender, enrol, incoming)
             elif verb == "exit":
                 exited = read_body(incoming.envelope, Exited)
                 self._require_node(sender, exited.node)
@@ -249,6 +253,17 @@ class Doors:
             self._metrics.bad_messages += 1
             self._refuse(sender, incoming, error)
         self._progress.changed()
+
+    def _pass_on(self, sender: str, enrol: protocol.Enrol, incoming: Incoming) -> None:
+        """To a node that has the keys: it answers by itself, so they never come by here."""
+        reply = self._asks.reply_of(sender, incoming)
+        givers = sorted(node.name for node in self._presence.nodes.values() if node.enrols)
+        if not givers:
+            raise Failed(
+                "No node that holds the swarm's keys is here to let others join; start it with `swarm up`.",
+                reason="no_authority",
+            )
+        self._outbox.send(self._subjects.node_down(givers[0]), control(givers[0], enrol), reply)
 
     @staticmethod
     def _require_node(sender: str, named: str) -> None:

@@ -55,6 +55,10 @@ class Node:
     pid: int = 0
     heard_at: float = 0.0
     instances: tuple[NodeInstance, ...] = ()
+    capacity: int = 0
+    """Instances at most; 0: no bound."""
+    labels: frozenset[str] = frozenset()
+    enrols: bool = False
     sent_at: float = float("-inf")
     """When its assignment was last sent."""
 
@@ -139,6 +143,7 @@ class Presence:
         if node is None:
             node = self.nodes[said.node] = Node(said.node)
         node.pid, node.instances, node.heard_at = said.pid, said.instances, self.clock()
+        node.capacity, node.labels, node.enrols = said.capacity, frozenset(said.labels), said.enrols
         named = set()
         for row in said.instances:
             named.add(row.instance)

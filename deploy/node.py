@@ -15,102 +15,64 @@ import os
 import signal
 import sys
 import time
-from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import msgspec
 
 from bus.bus import Bus, Incoming
-from bus.credentials import Authority, Credentials
+from bus.agent_keys import AgentKeys
+from bus.credentials import Credentials
 from bus.envelope import read_body
 from bus.errors import BusError, Disconnected
 from bus.subjects import Subjects
-from deploy.agent_settings import AgentSettings
-from deploy.logins import Logins, said_by
+from deploy.births import Births
+from deploy.crash_storm import CrashStorm
+from deploy.cut_off import CutOff
+from deploy.enrolment import Enrolment
+from deploy.joining import keys_of
+from deploy.logins import said_by
 from deploy.node_pages import serve_pages
+from deploy.node_settings import NodeSettings, read_settings
 from deploy.processes import end_strays
+from deploy.reaping import reap_strays
 from deploy.slot import Slot
 from deploy.zygote import Exited, Zygote, ZygoteFailed
 from swarm import protocol
-from swarm.agent.spec import AgentSpec
 from swarm.errors import ConfigError, SwarmError, exit_code
 from swarm.failpoints import reached
 from swarm.project import Project
 from swarm.protocol import BEAT_SECONDS, Assignment, NodeBeat, NodeInstance, Placement, RollCall
-from swarm.telemetry import LogFormat, configure_logging
+from swarm.telemetry import configure_logging
 
 log = logging.getLogger(__name__)
 
-STORM_SHARE: Final = 0.3
-STORM_LEAST: Final = 4
-"""Fewer crashing instances than this are their own trouble, not the machine's."""
-STORM_SECONDS: Final = 10.0
-CREDENTIAL_SECONDS: Final = None
-"""How long an instance's bus credential is good; None: as long as the authority's keys."""
-
-
-PRELOAD: Final = (
-    "swarm.agent.process",
-    "swarm.agent.rehearsal:rehearse",
-    "swarm.stores.postgres",
-    "swarm.character.loading",
-    "nkeys",
-    "uvloop",
-    "concurrent.futures.thread",
-    "encodings.utf_8_sig",
-    "stringprep",
-    "getpass",
-    "termios",
-)
-"""What an agent imports by its first turn. Imported in the warm parent it costs the machine once, and each agent
-nothing; whatever an agent imports by itself is its own memory and its own time."""
-
-
-class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`file` is the project's swarm.toml. `store_host` is where the agents' database roles log in, as a URL
-    without user. Times in seconds."""
-
-    swarm: str
-    file: str
-    node: str = "node"
-    bus_url: str
-    store_url: str
-    credentials_file: str
-    log_level: str = "INFO"
-    log_format: LogFormat = "text"
-    rooms_at_once: int = 16
-    capacity: int = 64
-    drain_seconds: float = 25.0
-    pages: str = ""
-    """HOST:PORT of `/health`, `/ready` and `/metrics`; empty: none."""
-    entry: str = "swarm.agent.process:run"
-    preload: tuple[str, ...] = PRELOAD
+CONNECT_SECONDS: Final = 30.0
+"""How long a bus that cannot be reached is tried at the start."""
 
 
 class Node:
     """One node from its first hello to its end."""
 
-    def __init__(self, settings: NodeSettings, bus: Bus, authority: Authority) -> None:
+    def __init__(self, settings: NodeSettings, bus: Bus, keys: AgentKeys) -> None:
         self._settings = settings
         self._bus = bus
-        self._authority = authority
         self._project = Project(Path(settings.file))
-        self._agent_settings = AgentSettings(self._project.file)
+        self._births = Births(settings, bus, keys)
+        self._enrolment = Enrolment(settings, self._project, bus)
+        self._storm = CrashStorm(lambda: len(self._slots), lambda: bus.connected)
+        self._cut_off = CutOff(lambda: bus.connected)
         self._subjects = Subjects(settings.swarm)
         self._slots: dict[tuple[str, int], Slot] = {}
         self._tasks: asyncio.TaskGroup
         self._zygote: Zygote | None = None
         self._warm = asyncio.Event()
-        self._gone: dict[str, asyncio.Future[Exited]] = {}
         self._beat_now = asyncio.Event()
         self._hello = True
         self._epoch = 0
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
-        self._logins = Logins(settings.node, settings.swarm, bus, self._project)
-        self._crashes: deque[tuple[float, str, int]] = deque(maxlen=1000)
-        self._storm = False
 
     # ── its life ──────────────────────────────────────────────────────────────────────────────────
     async def run(self) -> None:
@@ -121,13 +83,13 @@ class Node:
                 tasks.create_task(self._keep_warm()),
                 tasks.create_task(self._say_beats()),
                 tasks.create_task(self._mind_the_bus()),
+                tasks.create_task(self._cut_off.run(self._end_all, self._back)),
+                tasks.create_task(reap_strays(self._own_children)),
             ]
             await self._bus.subscribe(self._subjects.node_down(self._settings.node), self._hear)
             await self._bus.subscribe(self._subjects.all, self._hear)
             await self._stopping.wait()
-            log.info("draining %d instances", len(self._slots))
-            for slot in self._slots.values():
-                slot.want(None)
+            log.info("draining %d instances", self._end_all())
             while self._slots:
                 self._ended.clear()
                 await self._ended.wait()
@@ -143,6 +105,19 @@ class Node:
             for slot in self._slots.values():
                 slot.hurry()
         self._stopping.set()
+
+    def _end_all(self) -> int:
+        for slot in self._slots.values():
+            slot.want(None)
+        return len(self._slots)
+
+    def _back(self) -> None:
+        """On the bus again after others took over: what we should run now is the coordinator's to say."""
+        self._hello = True
+        self._beat_now.set()
+
+    def _own_children(self) -> tuple[int, ...]:
+        return () if self._zygote is None else (self._zygote.pid,)
 
     def not_ready(self) -> list[str]:
         """Why this node could not start an instance now."""
@@ -165,7 +140,7 @@ class Node:
             try:
                 self._zygote = await Zygote.start(
                     preload=self._settings.preload,
-                    on_exit=self._on_exit,
+                    on_exit=self._births.ended,
                     log_file=self._project.log_of("zygote"),
                     mark=agents_mark(self._project),
                 )
@@ -199,12 +174,15 @@ class Node:
             case protocol.Unresponsive() as gone if gone.epoch >= self._epoch:
                 for slot in self._slots.values():
                     slot.unresponsive(gone.agent, gone.instance)
+            case protocol.Enrol() as enrol if self._enrolment.possible:
+                self._tasks.create_task(self._enrolment.answer(enrol, incoming))
 
     def _assign(self, assignment: Assignment) -> None:
         """Converge on what is assigned; an older coordinator's word is not heard."""
         if assignment.epoch < self._epoch or self._stopping.is_set():
             return
         self._epoch = assignment.epoch
+        self._cut_off.others = assignment.others
         reached("node.assigned")
         wanted = {(each.agent, each.slot): each for each in assignment.placements}
         for place, slot in self._slots.items():
@@ -244,8 +222,15 @@ class Node:
     async def _beat(self) -> None:
         verb = "hello" if self._hello else "beat"
         self._hello = False
-        instances = tuple(slot.snapshot() for slot in self._slots.values())
-        await self._say(verb, NodeBeat(node=self._settings.node, pid=os.getpid(), instances=instances))
+        beat = NodeBeat(
+            node=self._settings.node,
+            pid=os.getpid(),
+            instances=tuple(self.rows()),
+            capacity=self._settings.most_instances,
+            labels=self._settings.labels,
+            enrols=self._enrolment.possible,
+        )
+        await self._say(verb, beat)
 
     async def _say(self, verb: str, body: msgspec.Struct) -> None:
         try:
@@ -265,63 +250,9 @@ class Node:
         zygote = self._zygote
         if zygote is None:
             raise ZygoteFailed("The warm parent has just ended.")
-        if placement.heritage:
-            await self._logins.ensure(placement)
-        name = f"{placement.agent}/{instance}"
-        gone: asyncio.Future[Exited] = asyncio.get_running_loop().create_future()
-        self._gone[name] = gone
-        try:
-            pid = await zygote.fork(
-                self._settings.entry,
-                msgspec.msgpack.encode(self._spec(placement, instance)),
-                name=name,
-                log_file=log_file,
-            )
-        except BaseException:
-            self._gone.pop(name, None)
-            raise
+        born = await self._births.fork(zygote, placement, instance, log_file)
         reached("node.forked")
-        return pid, gone
-
-    def _spec(self, placement: Placement, instance: str) -> AgentSpec:
-        from swarm.stores.postgres import agent_url
-
-        settings = self._settings
-        who = self._authority.mint("agent", placement.agent, CREDENTIAL_SECONDS)
-        password = self._project.agent_password(settings.swarm, placement.agent)
-        return AgentSpec(
-            swarm=settings.swarm,
-            agent=placement.agent,
-            agent_id=placement.agent_id,
-            instance=instance,
-            source=placement.source,
-            project=str(self._project.folder),
-            bus_url=settings.bus_url,
-            bus_jwt=who.jwt,
-            bus_seed=who.seed,
-            store_url=agent_url(settings.store_url, settings.swarm, placement.agent_id, password),
-            node=settings.node,
-            version=placement.version,
-            log_level=settings.log_level,
-            log_format=settings.log_format,
-            rooms_at_once=settings.rooms_at_once,
-            capacity=settings.capacity,
-            drain_seconds=max(1.0, settings.drain_seconds - 2.0),
-            settings=self._settings_of(placement),
-            heritage=placement.heritage,
-            secrets=placement.secrets,
-        )
-
-    def _settings_of(self, placement: Placement) -> dict[str, Any]:
-        if not placement.heritage:
-            return self._agent_settings.of(placement.agent)
-        names = set(placement.secrets).intersection(*(one.secrets for one in placement.heritage[1:]))
-        return self._agent_settings.handed_down(placement.heritage[0].agent, names)
-
-    def _on_exit(self, exited: Exited) -> None:
-        gone = self._gone.pop(exited.name, None)
-        if gone is not None and not gone.done():
-            gone.set_result(exited)
+        return born
 
     def signal(self, pid: int, number: int, *, group: bool = False) -> None:
         if self._zygote is not None:
@@ -333,7 +264,7 @@ class Node:
             return
         row = slot.snapshot()
         if crashed:
-            self._crashes.append((time.monotonic(), row.agent, row.slot))
+            self._storm.crashed(row.agent, row.slot)
         agent, _, instance = exited.name.partition("/")
         word = protocol.Exited(
             node=self._settings.node,
@@ -345,22 +276,7 @@ class Node:
         self._tasks.create_task(self._say("exit", word))
 
     async def settled(self) -> None:
-        """While over 30 % of the instances crash, restarting them all again only heats the machine: wait until the
-        bus is there and the crashes are over, and say so once."""
-        while self._in_storm():
-            if not self._storm:
-                self._storm = True
-                log.error(
-                    "over 30 %% of the instances crash; restarts wait (the bus is %s)",
-                    "reachable" if self._bus.connected else "not reachable",
-                )
-            await asyncio.sleep(1.0)
-        self._storm = False
-
-    def _in_storm(self) -> bool:
-        since = time.monotonic() - STORM_SECONDS
-        crashing = {(agent, slot) for moment, agent, slot in self._crashes if moment > since}
-        return len(crashing) >= STORM_LEAST and len(crashing) > STORM_SHARE * len(self._slots)
+        await self._storm.over()
 
 
 def agents_mark(project: Project) -> str:
@@ -372,13 +288,20 @@ async def serve(settings: NodeSettings) -> int:
     """Connect, run until told to stop, drain. Returns the exit code."""
     from bus.buses.nats import connect
 
-    project = Project(Path(settings.file))
-    authority = Authority.load(project.authority_file)
-    bus = await connect(settings.bus_url, Credentials.load(Path(settings.credentials_file)), deadline=30.0)
-    node = Node(settings, bus, authority)
+    stop = _Stop()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, node.stop)
+        loop.add_signal_handler(number, stop.asked)  # first of all: as PID 1 nobody else handles them
+    who = Credentials.load(Path(settings.credentials_file))
+    keys = keys_of(Project(Path(settings.file)))
+    async with asyncio.TaskGroup() as group:
+        connecting = group.create_task(connect(settings.bus_url.split(","), who, deadline=CONNECT_SECONDS))
+        stop.tell(connecting.cancel)
+    if connecting.cancelled():
+        return 0  # nothing to drain yet
+    bus = connecting.result()
+    node = Node(settings, bus, keys)
+    stop.tell(node.stop)
     try:
         async with asyncio.TaskGroup() as group:
             pages = group.create_task(serve_pages(settings.pages, node))
@@ -389,10 +312,24 @@ async def serve(settings: NodeSettings) -> int:
     return 0
 
 
-def main(arguments: list[str]) -> int:
-    configure_logging("INFO", "node")
+class _Stop:
+    """Signals, for whoever is to hear of them now."""
+
+    def __init__(self) -> None:
+        self._hears: Callable[[], object] = lambda: None
+
+    def tell(self, hears: Callable[[], object]) -> None:
+        self._hears = hears
+
+    def asked(self) -> None:
+        self._hears()
+
+
+def run_node(settings: NodeSettings) -> int:
+    """`serve` as a process of its own; an error is a sentence in the log and an exit code."""
+    configure_logging(settings.log_level, settings.node, settings.log_format)
     try:
-        return asyncio.run(serve(_settings(arguments)))
+        return asyncio.run(serve(settings))
     except BaseException as error:
         cause = _first(error)
         if not isinstance(cause, SwarmError | BusError):
@@ -401,15 +338,20 @@ def main(arguments: list[str]) -> int:
         return exit_code(cause)
 
 
+def main(arguments: list[str]) -> int:
+    configure_logging("INFO", "node")
+    try:
+        settings = _settings(arguments)
+    except ConfigError as error:
+        log.error("%s", error)  # noqa: TRY400 - a sentence says it all
+        return exit_code(error)
+    return run_node(settings)
+
+
 def _settings(arguments: list[str]) -> NodeSettings:
     if len(arguments) != 1:
         raise ConfigError("Usage: python -m deploy.node SETTINGS.json")
-    try:
-        settings = msgspec.json.decode(Path(arguments[0]).read_bytes(), type=NodeSettings)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise ConfigError(f"The node's settings at {arguments[0]} cannot be read: {error}.") from error
-    configure_logging(settings.log_level, settings.node, settings.log_format)
-    return settings
+    return read_settings(arguments[0])
 
 
 def _first(error: BaseException) -> BaseException:

@@ -120,6 +120,9 @@ class Assignment(msgspec.Struct, frozen=True, omit_defaults=True, tag="assignmen
 
     epoch: int
     placements: Annotated[tuple[Placement, ...], Meta(max_length=10_000)] = ()
+    others: bool = False
+    """Whether there are other nodes: what is placed here is placed there when this one falls silent, so a node that
+    is cut off ends its instances."""
 
 
 class Unresponsive(msgspec.Struct, frozen=True, omit_defaults=True, tag="unresponsive"):
@@ -147,6 +150,11 @@ class NodeBeat(msgspec.Struct, frozen=True, omit_defaults=True, tag="node_beat")
     node: Token
     pid: Count = 0
     instances: Annotated[tuple[NodeInstance, ...], Meta(max_length=10_000)] = ()
+    capacity: Count = 0
+    """How many instances may be placed here; 0: no bound."""
+    labels: Annotated[tuple[Token, ...], Meta(max_length=64)] = ()
+    enrols: bool = False
+    """It holds the swarm's authority, so it can take in machines that were invited."""
 
 
 class Exited(msgspec.Struct, frozen=True, omit_defaults=True, tag="exited"):
@@ -171,6 +179,15 @@ class Login(msgspec.Struct, frozen=True, tag="login"):
         return f"Login({self.node}, {self.agent_id})"
 
 
+class Enrol(msgspec.Struct, frozen=True, tag="enrol"):
+    """A machine that was invited asks for its keys; the coordinator passes it on to a node that `enrols`, whose answer
+    goes straight back, sealed with the invitation's secret. `machine` is a word of its own choice: an invitation is
+    good for one machine, which may ask again."""
+
+    node: Token
+    machine: Token
+
+
 class Spawn(msgspec.Struct, frozen=True, omit_defaults=True, tag="spawn"):
     """An agent wants a child. `wait`: seconds until its answer, by which the child may be ready."""
 
@@ -185,8 +202,8 @@ class ChildCommand(msgspec.Struct, frozen=True, omit_defaults=True, tag="child")
 
 
 InstanceSays = Hello | Beat | Bell | Goodbye
-NodeSays = NodeBeat | Exited | Login
-CoordinatorSays = Welcome | RollCall | Cancel | Probe | Assignment | Unresponsive
+NodeSays = NodeBeat | Exited | Login | Enrol
+CoordinatorSays = Welcome | RollCall | Cancel | Probe | Assignment | Unresponsive | Enrol
 
 
 class Command(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,6 +13,7 @@ from typing import Final
 COMMANDS: Final = {
     "init": "a new project: swarm.toml, an agent, a test",
     "up": "start what swarm.toml names, or converge on it",
+    "node": "one more machine for a swarm: invite it, or join",
     "down": "drain and stop all of it",
     "ps": "a row for each instance",
     "tree": "parents and children with their permissions",

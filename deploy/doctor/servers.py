@@ -30,7 +30,7 @@ async def check_bus(project: Project, state: RunState) -> Finding:
     except (OSError, BusError) as error:
         return fault("bus", f"The operator's credentials cannot be read: {error}.", "Run `swarm up` again.")
     try:
-        bus = await connect(state.bus_url, who, deadline=2.0)
+        bus = await connect(state.bus_url.split(","), who, deadline=2.0)
     except Refused as error:
         return fault(
             "bus",

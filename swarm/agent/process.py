@@ -88,7 +88,8 @@ async def _serve(spec: AgentSpec, stop: Stop, redaction: Redaction) -> int:
         source, folder = _where(spec)
         character = await load_character(source)
     redaction.hide(character.secrets.values())
-    bus = await connect(spec.bus_url, Credentials(name=spec.agent, jwt=spec.bus_jwt, seed=spec.bus_seed))
+    who = Credentials(name=spec.agent, jwt=spec.bus_jwt, seed=spec.bus_seed)
+    bus = await connect(spec.bus_url.split(","), who)
     runtime = AgentRuntime(
         character,
         store,

@@ -67,7 +67,7 @@ class Swarm(TaskCalls, DeadLetterCalls, RunningCalls, FamilyCalls):
         found = project if isinstance(project, Project) else Project.find(project)
         state, who = _access(found)
         try:
-            bus = await connect(state.bus_url, who, deadline=wait)
+            bus = await connect(state.bus_url.split(","), who, deadline=wait)
         except Disconnected as error:
             raise _silent(found) from error
         try:

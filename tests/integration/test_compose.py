@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from coordinator.settings import load_settings
-from deploy.node import NodeSettings
+from deploy.node_settings import NodeSettings
 from deploy.provision import load_plan
 from deploy.readiness import wait_ready
 from swarm.client import Swarm
