@@ -140,7 +140,9 @@ def _reach(urls: list[str], timeout: float) -> tuple[SplitResult, socket.socket]
     for number, url in enumerate(urls, 1):
         parts = urlsplit(url)
         try:
-            return parts, socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 4222), timeout)
+            return parts, socket.create_connection(
+                (parts.hostname or "127.0.0.1", parts.port or 4222), timeout
+            )
         except OSError as error:
             if number == len(urls):
                 raise Disconnected(

@@ -33,4 +33,6 @@ def unseal(key: str, sealed: str) -> str:
     try:
         return SecretBox(base64.urlsafe_b64decode(key)).decrypt(base64.b64decode(sealed)).decode()
     except (CryptoError, ValueError):
-        raise Refused("This was sealed with another key; ask for a new invitation.", reason="sealed") from None
+        raise Refused(
+            "This was sealed with another key; ask for a new invitation.", reason="sealed"
+        ) from None

@@ -41,8 +41,6 @@ def choose(
 
 def why_not(nodes: Mapping[str, Node], labels: Collection[str]) -> str:
     """Why `choose` found none, as a sentence for people."""
-    if not nodes:
-        return "no node has joined"
     able = [node for node in nodes.values() if belongs(node, labels)]
     if able:
         return f"no place is left: {_places(able)} full"

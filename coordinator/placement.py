@@ -16,6 +16,7 @@ from typing import Final
 
 from bus.subjects import Subjects
 from coordinator.directory import Directory
+from coordinator.fitting import belongs, choose, why_not
 from coordinator.metrics import Metrics
 from coordinator.outbox import Outbox
 from coordinator.presence import Node, Presence
@@ -50,6 +51,8 @@ class Placer:
         self._open = False
         self.before: list[Callable[[], None]] = []
         """Called before every placement, when the directory may have changed."""
+        self.unplaced: dict[Slot, str] = {}
+        """Slots that fit on no node, and why."""
 
     def open(self) -> None:
         """The grace is over: whoever runs something has said so, now missing ones are placed."""
@@ -72,7 +75,7 @@ class Placer:
         if not self._open:
             return
         if new:
-            self.converge(tell=(node.name,))
+            self.converge(tell=tuple(self._presence.nodes))  # it is new to the others, too
         elif not self._agrees(node):
             waited = self._presence.clock() - node.sent_at
             if waited >= RESEND_BEATS * self._presence.beat_seconds:
@@ -83,7 +86,7 @@ class Placer:
         self._presence.nodes.pop(node.name, None)
         log.warning("Node %s is gone; its agents are placed on other nodes.", node.name)
         if self._open:
-            self.converge()
+            self.converge(tell=tuple(self._presence.nodes))
 
     def renew(self, slots: Iterable[Slot]) -> None:
         """Ask for a fresh process in these slots."""
@@ -102,17 +105,36 @@ class Placer:
         for slot in [slot for slot in self._where if slot not in wanted]:
             del self._where[slot]
             self._drain(slot)
-        load = Counter(dict.fromkeys(self._presence.nodes, 0))
-        load.update(name for name in self._where.values() if name in self._presence.nodes)
-        if load:
-            for slot in wanted:
-                if self._where.get(slot) not in self._presence.nodes:
-                    node = min(load, key=lambda name: (load[name], name))
-                    self._where[slot] = node
-                    load[node] += 1
+        self._place(wanted)
         for name in sorted(self._presence.nodes):
             if name in tell or self._placements(name) != before[name]:
                 self._send(self._presence.nodes[name])
+
+    def _place(self, wanted: list[Slot]) -> None:
+        """Find a node for each slot that has none, or whose node is gone or has not its agent's labels (any more)."""
+        nodes = self._presence.nodes
+        labels = {name: record.labels for name, _ in wanted if (record := self._directory.get(name))}
+        for slot in wanted:
+            if slot in self._where and not belongs(nodes.get(self._where[slot]), labels.get(slot[0], ())):
+                del self._where[slot]
+                self._drain(slot)
+        load = Counter(self._where.values())
+        kin: dict[str, Counter[str]] = {}
+        for (agent, _), node in self._where.items():
+            kin.setdefault(agent, Counter())[node] += 1
+        self.unplaced.clear()
+        for slot in wanted:
+            if slot in self._where:
+                continue
+            own = kin.setdefault(slot[0], Counter())
+            chosen = choose(nodes, labels.get(slot[0], ()), load, own)
+            if chosen is None:
+                if nodes:
+                    self.unplaced[slot] = why_not(nodes, labels.get(slot[0], ()))
+                continue
+            self._where[slot] = chosen
+            load[chosen] += 1
+            own[chosen] += 1
 
     def _drain(self, slot: Slot) -> None:
         """Nothing new goes to an instance that is to end, from this moment."""
@@ -156,6 +178,10 @@ class Placer:
 
     def _send(self, node: Node) -> None:
         node.sent_at = self._presence.clock()
-        assignment = Assignment(epoch=self._epoch, placements=self._placements(node.name))
+        assignment = Assignment(
+            epoch=self._epoch,
+            placements=self._placements(node.name),
+            others=len(self._presence.nodes) > 1,
+        )
         self._outbox.control(self._subjects.node_down(node.name), node.name, assignment)
         self._metrics.assignments += 1

@@ -56,6 +56,16 @@ class Running:
         for node, said in known.values():
             if said.status != "stopped":
                 rows.append(_process(record, node, said, inbox))
+        for (agent, number), why in self._placer.unplaced.items():
+            if agent == record.name:
+                rows.append(
+                    _row(
+                        record,
+                        inbox=inbox,
+                        status="absent",
+                        reason=f"{agent}/{number} fits on no node: {why}",
+                    )
+                )
         if not rows and (record.planned or record.birth is None):
             rows.append(_row(record, inbox=inbox, status=_without(record), reason=_why_without(record)))
         return rows

@@ -130,15 +130,17 @@ def _of_nodes() -> Iterator[Place]:
         "beat": (protocol.NodeBeat, "A node lives, with all that it runs."),
         "exit": (protocol.Exited, "A process of an instance is gone."),
         "login": (protocol.Login, "What a spawned agent's database role logs in with."),
+        "enrol": (protocol.Enrol, "A machine that was invited asks for its keys."),
     }
     for verb, (body, summary) in says.items():
         said = (Said(body.__name__, "control", body),)
-        answers = (Said("Value", "reply", ANYTHING), ANSWER[2]) if verb == "login" else ()
+        answers = (Said("Value", "reply", ANYTHING), ANSWER[2]) if verb in ("login", "enrol") else ()
         yield Place(f"node_{verb}", SUBJECTS.node_up("{node}", verb), "send", summary, said, answers)
     told = (
         Said("Assignment", "control", protocol.Assignment),
         Said("Unresponsive", "control", protocol.Unresponsive),
         Said("RollCall", "control", protocol.RollCall),
+        Said("Enrol", "control", protocol.Enrol),
     )
     address = SUBJECTS.node_down("{node}")
     yield Place("node_down", address, "receive", "What a node should run, and whom it should end.", told)

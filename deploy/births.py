@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
+from bus.agent_keys import AgentKeys
 from bus.bus import Bus
-from bus.credentials import AgentKeys
 from deploy.agent_settings import AgentSettings
 from deploy.checkout import Checkout
 from deploy.logins import Logins

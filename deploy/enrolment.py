@@ -118,4 +118,6 @@ async def enrol(invitation: Invitation, machine: str) -> Enrolled:
         text = unseal(invitation.secret, read_body(reply, dict[str, str])["sealed"])
         return msgspec.json.decode(text, type=Enrolled)
     except (KeyError, msgspec.MsgspecError) as error:
-        raise Refused("The swarm's answer is not one; its version may be another.", reason="version") from error
+        raise Refused(
+            "The swarm's answer is not one; its version may be another.", reason="version"
+        ) from error

@@ -109,7 +109,9 @@ class Invitations:
     ) -> Invitation:
         """Raises UsageError for a name that no second node can have."""
         if node == "node" or role_of_name(node) != "node":
-            raise UsageError(f"{node!r} cannot be invited: call it node-…, as node-2 (node is the first one's name).")
+            raise UsageError(
+                f"{node!r} cannot be invited: call it node-…, as node-2 (node is the first one's name)."
+            )
         record = Record(
             node=node,
             secret=new_key(),
@@ -141,7 +143,9 @@ class Invitations:
         try:
             record = msgspec.json.decode(read_secret(self._file(node)), type=Record)
         except (OSError, msgspec.MsgspecError):
-            raise Refused(f"There is no invitation for {node}; make one (`swarm node invite`).", reason="no_invitation") from None
+            raise Refused(
+                f"There is no invitation for {node}; make one (`swarm node invite`).", reason="no_invitation"
+            ) from None
         if record.expires_at < time.time():
             raise Refused(f"The invitation for {node} is over; make a new one.", reason="expired")
         if record.machine not in ("", machine):

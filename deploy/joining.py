@@ -1,9 +1,9 @@
 """A machine that joins: an invitation becomes a node with its own `.swarm` folder, once; from then on it just runs.
 
-    .swarm/secrets/joined.json    NodeSettings
-    .swarm/secrets/<node>.creds   its name on the bus
-    .swarm/secrets/agents.key     what signs agents' credentials
-    .swarm/secrets/project        what agents' database passwords are derived from
+.swarm/secrets/joined.json    NodeSettings
+.swarm/secrets/<node>.creds   its name on the bus
+.swarm/secrets/agents.key     what signs agents' credentials
+.swarm/secrets/project        what agents' database passwords are derived from
 """
 
 from __future__ import annotations
@@ -96,4 +96,6 @@ def _machine(path: Path) -> str:
 
 def _check_reachable(invitation: Invitation) -> None:
     if not invitation.bus_url or not invitation.store_url:
-        raise Refused("The invitation does not say where bus and store are; make a new one.", reason="bad_invitation")
+        raise Refused(
+            "The invitation does not say where bus and store are; make a new one.", reason="bad_invitation"
+        )

@@ -21,8 +21,8 @@ from typing import Final, cast
 
 import msgspec
 
-from bus.bus import Bus, Incoming
 from bus.agent_keys import AgentKeys
+from bus.bus import Bus, Incoming
 from bus.credentials import Credentials
 from bus.envelope import read_body
 from bus.errors import BusError, Disconnected

@@ -173,7 +173,9 @@ def _write_settings(
             "store_url": without_user(store_url),
             "credentials_file": str(creds),
         }
-        write_secret(home / f"{node}.json", json.dumps(settings | config.limits.of_instances()))
+        write_secret(
+            home / f"{node}.json", json.dumps(settings | config.limits.of_instances() | config.node.of_node())
+        )
     authority.mint("operator", "operator").save(project.operator_file)
 
 

@@ -66,6 +66,7 @@ async def _plan(project: Project, config: SwarmConfig, name: str, agent: AgentSe
         parent=agent.parent,
         permissions=config.permissions_of(name),
         roles=agent.roles,
+        labels=agent.labels,
         replicas=config.replicas_of(name),
         scale=None if agent.scale is None else agent.scale.policy(),
         sleep_after=agent.sleep_after,
@@ -130,6 +131,7 @@ def differences(before: Mapping[str, AgentRecord], plans: Sequence[AgentPlan]) -
             "balance",
             "permissions",
             "roles",
+            "labels",
             "orphans",
         ):
             old, new = (

@@ -15,6 +15,8 @@ from swarm.records import AgentPlan
 
 FIRST_SECONDS: Final = 60.0
 SECONDS_EACH: Final = 0.2
+FITS_NOWHERE: Final = "fits on no node"
+"""As the coordinator says of a slot that it cannot place."""
 
 
 async def wait_ready(
@@ -77,7 +79,10 @@ def _missing(
 def _hopeless(rows: list[dict[str, Any]], missing: Mapping[str, int]) -> bool:
     """Whether everything that is not ready is in a state that only a person can end."""
     for name, count in missing.items():
-        lost = sum(row["name"] == name and row["status"] == "quarantined" for row in rows)
+        lost = sum(
+            row["name"] == name and (row["status"] == "quarantined" or FITS_NOWHERE in row["reason"])
+            for row in rows
+        )
         if lost < count:
             return False
     return True

@@ -19,7 +19,7 @@ async def reap_strays(ours: Callable[[], Collection[int]]) -> None:
         for pid in _children():
             if pid not in ours():
                 with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+                    os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
         await asyncio.sleep(EVERY_SECONDS)
 
 

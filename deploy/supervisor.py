@@ -188,6 +188,7 @@ class Supervisor:
             "store_url": without_user(self._store_url),
             "credentials_file": str(self._secret_file("node.creds")),
             **config.limits.of_instances(),
+            **config.node.of_node(),
         }
         write_secret(self._secret_file("coordinator.json"), json.dumps(coordinator))
         write_secret(self._secret_file("node.json"), json.dumps(node))

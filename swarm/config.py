@@ -54,9 +54,10 @@ class SwarmSection(_Section):
 
 
 class BusSection(_Section):
-    """`url` of a NATS server that trusts this project's authority; absent: an embedded one."""
+    """`url` of a NATS server that trusts this project's authority, or of all servers of a cluster with commas between;
+    absent: an embedded one."""
 
-    url: Annotated[str, Field(pattern=r"^(nats|tls)://")] | None = None
+    url: Annotated[str, Field(pattern=r"^((nats|tls)://[^,]+)(,(nats|tls)://[^,]+)*$")] | None = None
 
 
 class StoreSection(_Section):
@@ -124,6 +125,18 @@ class PermissionsSection(_Section):
     announce: bool | None = None
 
 
+class NodeSection(_Section):
+    """The machine of `swarm up`; others say theirs when they are invited. `labels` are what it is, for agents that want
+    it; `capacity` is how many instances may be placed on it, 0: no bound. `limits.capacity` is another: messages."""
+
+    labels: Annotated[tuple[Slug, ...], Field(max_length=64)] = ()
+    capacity: Annotated[int, Field(ge=0, le=10_000)] = 0
+
+    def of_node(self) -> dict[str, Any]:
+        """What a node is told."""
+        return {"labels": self.labels, "most_instances": self.capacity}
+
+
 class ScaleSection(_Section):
     """Between how many replicas the number follows the work: one more when a message has waited for `queue_seconds`
     or each has more than `in_flight` in hand, one less after `idle_seconds` with little to do."""
@@ -141,12 +154,14 @@ class ScaleSection(_Section):
 class AgentSection(_Section):
     """One agent. `character` is a gallery folder, a file or a URL, relative to the folder of swarm.toml. `orphans`:
     when it dies, its children stop until it is back, go to its own parent, or stay. `scale` lets the number of replicas
-    follow the work; `sleep_after`: seconds without work after which it stops until it has mail."""
+    follow the work; `sleep_after`: seconds without work after which it stops until it has mail. It runs on
+    nodes that have all its `labels`."""
 
     character: Annotated[str, Field(min_length=1, max_length=4096)]
     parent: Slug | None = None
     permissions: PermissionsSection = PermissionsSection()
     roles: Annotated[tuple[Slug, ...], Field(max_length=64)] = ()
+    labels: Annotated[tuple[Slug, ...], Field(max_length=64)] = ()
     replicas: Annotated[int, Field(ge=1, le=MOST_REPLICAS)] = 1
     scale: ScaleSection | None = None
     sleep_after: Annotated[float | None, Field(gt=0, le=31_536_000)] = None
@@ -163,6 +178,7 @@ class SwarmConfig(_Section):
     swarm: SwarmSection
     bus: BusSection = BusSection()
     store: StoreSection = StoreSection()
+    node: NodeSection = NodeSection()
     limits: LimitsSection = LimitsSection()
     retention: RetentionSection = RetentionSection()
     settings: Annotated[dict[str, Any], Field(repr=False)] = {}

@@ -21,18 +21,32 @@ if TYPE_CHECKING:
 def add(parser: ArgumentParser) -> None:
     add_common(parser)
     parser.add_argument(
-        "what", nargs="?", choices=("run", "invite"), default="run", help="run (what it does) or invite a machine"
+        "what",
+        nargs="?",
+        choices=("run", "invite"),
+        default="run",
+        help="run (what it does) or invite a machine",
     )
     run = parser.add_argument_group("run")
-    run.add_argument("--join", metavar="LINK", help="an invitation, or the file it is in; later starts need none")
+    run.add_argument(
+        "--join", metavar="LINK", help="an invitation, or the file it is in; later starts need none"
+    )
     invite = parser.add_argument_group("invite, on the machine of `swarm up`")
     invite.add_argument("--name", metavar="NODE", help="node-… (else: node-2, or the next free number)")
-    invite.add_argument("--labels", default="", metavar="A,B", help="what the machine is, for agents that want it")
-    invite.add_argument("--capacity", type=int, default=0, metavar="N", help="instances at most (0: no bound)")
+    invite.add_argument(
+        "--labels", default="", metavar="A,B", help="what the machine is, for agents that want it"
+    )
+    invite.add_argument(
+        "--capacity", type=int, default=0, metavar="N", help="instances at most (0: no bound)"
+    )
     invite.add_argument("--hours", type=positive, default=24.0, metavar="H", help="how long it is good (24)")
-    invite.add_argument("--bus-url", metavar="URL", help="where that machine reaches NATS; several with commas")
+    invite.add_argument(
+        "--bus-url", metavar="URL", help="where that machine reaches NATS; several with commas"
+    )
     invite.add_argument("--store-url", metavar="URL", help="where it reaches Postgres")
-    invite.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the link there, private, not here")
+    invite.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write the link there, private, not here"
+    )
 
 
 def run(args: Namespace) -> int:
@@ -93,8 +107,8 @@ def _invite(args: Namespace) -> int:
     for what, url in (("NATS", bus_url), ("Postgres", store_url)):
         if all(_is_loopback(each) for each in url.split(",")):
             print(
-                f"swarm: {what} is at {url}, which another machine cannot reach; set [bus] and [store] url in swarm.toml "
-                "or give --bus-url and --store-url as seen from there.",
+                f"swarm: {what} is at {url}, which another machine cannot reach; set [bus] and [store] url in "
+                "swarm.toml, or give --bus-url and --store-url as seen from there.",
                 file=sys.stderr,
             )
     print(f"swarm: the link is a secret and good for one machine, for {args.hours:g} hours.", file=sys.stderr)

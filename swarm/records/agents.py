@@ -41,6 +41,8 @@ class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     permissions: AgentPermissions = AgentPermissions()
     roles: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    """What a node must have to run it."""
     replicas: int = 1
     scale: ScalePolicy | None = None
     sleep_after: float | None = None
@@ -105,6 +107,8 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     permissions: AgentPermissions = AgentPermissions()
     roles: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    """What a node must have to run it."""
     replicas: int = 1
     """How many are wanted now: what an operator or the policy `scale` made of the file's number."""
     planned_replicas: int | None = None

@@ -17,6 +17,7 @@ create table agents (
     access_parent_memory boolean not null default true,
     announce             boolean not null default false,  -- may speak to all, to a group, to a role at once
     roles                text[] not null default '{}',
+    labels               text[] not null default '{}',   -- what a node must have to run it
     replicas             integer not null default 1 check (replicas >= 0),
     balance              text not null default 'room' check (balance in ('room', 'round-robin', 'least-loaded')),
     desired              text not null default 'running' check (desired in ('running', 'stopped')),

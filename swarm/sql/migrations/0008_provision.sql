@@ -40,6 +40,7 @@ begin
           is distinct from
           (true, p.version, p.source, q.id, p.permissions, p.roles, p.balance, p.orphans);
     perform provision_bounds(p_plans);
+    perform provision_labels(p_plans);
     perform provision_groups(p_groups);
     delete from spawned where agent in (select id from plans);
     insert into characters (id, version, document, stored_at)
@@ -71,3 +72,12 @@ begin
     perform check_hierarchy();
     perform settle_rights();
 end $$;
+
+create function provision_labels(p_plans jsonb) returns void language sql
+as $$
+    update agents a set labels = p.labels, updated_at = now_ms()
+    from (select (g ->> 'id')::uuid as id,
+                 array(select jsonb_array_elements_text(coalesce(g -> 'labels', '[]'))) as labels
+          from jsonb_array_elements(p_plans) g) p
+    where a.id = p.id and a.labels is distinct from p.labels
+$$;

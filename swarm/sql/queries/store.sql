@@ -184,7 +184,7 @@ select document from characters where id = $1 order by stored_at desc, version d
 
 -- name: agents
 select a.id, a.name, a.version, a.source, p.name as parent, a.create_children, a.control_children,
-       a.access_parent_memory, a.announce, a.roles, a.replicas, a.balance, a.desired, a.status, a.orphans, a.orphaned,
+       a.access_parent_memory, a.announce, a.roles, a.labels, a.replicas, a.balance, a.desired, a.status, a.orphans, a.orphaned,
        a.died_at, a.planned, a.planned_replicas, a.scale, a.sleep_seconds as sleep_after, a.asleep,
        a.created_at, a.updated_at, o.name as born_of, b.secrets
 from agents a left join agents p on p.id = a.parent

@@ -156,7 +156,7 @@ class MemoryLedger(HierarchyPart, ScalingPart, TaskPart, DeadLetterPart):
         )
         plan_scaling(row, plan)
         row.roles, row.balance, row.orphans = plan.roles, plan.balance, plan.orphans
-        row.birth, row.bounds = None, plan.bounds
+        row.birth, row.bounds, row.labels = None, plan.bounds, plan.labels
         if plan.limits is not None:
             database.storms.limits[row.id] = plan.limits
         row.parent = database.names[plan.parent].id if plan.parent else None

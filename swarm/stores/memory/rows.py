@@ -45,6 +45,7 @@ class AgentRow:
     parent: str | None = None
     permissions: AgentPermissions = field(default_factory=AgentPermissions)
     roles: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     replicas: int = 1
     planned_replicas: int | None = None
     scale: ScalePolicy | None = None
@@ -69,6 +70,7 @@ class AgentRow:
             self.parent,
             self.granted,
             self.roles,
+            self.labels,
             self.replicas,
             self.scale,
             self.sleep_after,
@@ -214,6 +216,7 @@ def agent_record(row: AgentRow, parent: str | None, born_of: str | None) -> Agen
         parent=parent,
         permissions=row.permissions,
         roles=row.roles,
+        labels=row.labels,
         replicas=row.replicas,
         planned_replicas=row.planned_replicas,
         scale=row.scale,
