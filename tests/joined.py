@@ -12,7 +12,6 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from deploy.node import agents_mark
 from deploy.processes import ProcessId, find_strays
@@ -97,27 +96,3 @@ async def joined(
             except subprocess.TimeoutExpired:
                 machine.kill()
         await eventually(lambda: not machine.instances(), seconds=20, what="its instances to end")
-
-
-async def by_node(running: Running, *agents: str) -> dict[str, list[str]]:
-    """The names of ready agents by node."""
-    found: dict[str, list[str]] = {}
-    for row in await running.json("ps"):
-        if row["status"] == "ready" and (not agents or row["name"] in agents):
-            found.setdefault(row["node"], []).append(row["name"])
-    return found
-
-
-async def until_placed(running: Running, wanted: dict[str, list[str]], seconds: float = 40.0) -> None:
-    """Until exactly these agents are ready on these nodes."""
-    seen: Any = None
-
-    async def look() -> bool:
-        nonlocal seen
-        seen = {node: sorted(names) for node, names in (await by_node(running)).items()}
-        return bool(seen == wanted)
-
-    try:
-        await eventually(look, seconds=seconds)
-    except AssertionError:
-        raise AssertionError(f"wanted {wanted}, seen {seen}: {await running.json('ps')}") from None

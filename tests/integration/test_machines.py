@@ -41,7 +41,7 @@ async def where(swarm: Swarm) -> dict[str, list[str]]:
     return {name: sorted(nodes) for name, nodes in found.items()}
 
 
-async def until(swarm: Swarm, wanted: dict[str, list[str]], machine: Machine, seconds: float = 30.0) -> None:
+async def placed(swarm: Swarm, wanted: dict[str, list[str]], machine: Machine, seconds: float = 30.0) -> None:
     seen: Any = None
 
     async def look() -> bool:
@@ -66,11 +66,11 @@ async def test_a_second_machine_joins_in_one_step_and_its_agents_move_when_it_di
         options = ("--labels", "gpu,eu", "--capacity", "2")
         async with joined(home, tmp_path / "second", invite=options) as machine:
             both = {"ada": ["node"], "bob": ["node", "node"], "gpu": ["node-2"]}
-            await until(swarm, both, machine)
+            await placed(swarm, both, machine)
             await swarm.stop("bob")
             await swarm.start("bob")
             both["bob"] = ["node", "node-2"]  # replicas lie apart
-            await until(swarm, both, machine)
+            await placed(swarm, both, machine)
             assert (await swarm.ask("gpu", "hello", timeout=20))["text"]
 
             secrets = machine.project.home / "secrets"
@@ -85,11 +85,11 @@ async def test_a_second_machine_joins_in_one_step_and_its_agents_move_when_it_di
             assert refused.returncode == 5 and "used by another machine" in refused.stderr, refused
 
             machine.kill()
-            await until(swarm, {"ada": ["node"], "bob": ["node", "node"]}, machine)
+            await placed(swarm, {"ada": ["node"], "bob": ["node", "node"]}, machine)
             gpu = next(row for row in await swarm.ps() if row["name"] == "gpu")
             assert gpu["reason"] == "gpu/1 fits on no node: no node has gpu among its labels"
 
             machine.start()  # no link needed any more
-            await until(swarm, {"ada": ["node"], "bob": ["node", "node"], "gpu": ["node-2"]}, machine)
+            await placed(swarm, {"ada": ["node"], "bob": ["node", "node"], "gpu": ["node-2"]}, machine)
             assert await machine.stop() == 0, machine.log
-            await until(swarm, {"ada": ["node"], "bob": ["node", "node"]}, machine)
+            await placed(swarm, {"ada": ["node"], "bob": ["node", "node"]}, machine)

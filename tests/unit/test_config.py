@@ -140,7 +140,7 @@ def test_an_error_never_shows_the_password_of_a_url() -> None:
 def test_the_schema_knows_every_section() -> None:
     schema = json_schema()
     assert set(schema["properties"]) == {
-        "swarm", "bus", "store", "limits", "retention", "settings", "agents", "groups",
+        "swarm", "bus", "store", "node", "limits", "retention", "settings", "agents", "groups",
     }  # fmt: skip
     assert schema["additionalProperties"] is False
 
