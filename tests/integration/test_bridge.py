@@ -99,7 +99,7 @@ def echo() -> Plugin:
     return plugin
 
 
-async def test_a_message_over_the_bridge_is_handled_and_its_answer_goes_back() -> None:
+async def test_e2_a_message_over_the_bridge_is_handled_and_its_answer_goes_back() -> None:
     async with far_end() as end, bridge(end, echo()) as runtime:
         assert status(runtime) == "running"
         await end.say({"id": "7", "room": "hall", "from": "ada", "text": "echo: good morning"})

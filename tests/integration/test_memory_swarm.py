@@ -72,7 +72,7 @@ async def _error_of(work: Any) -> BaseException | None:
     return None
 
 
-async def test_ten_messages_at_once_in_one_room_get_ten_answers_in_order() -> None:
+async def test_b14_ten_messages_at_once_in_one_room_get_ten_answers_in_order() -> None:
     heard: list[str] = []
     async with memory_swarm(["reader"]) as swarm:
         await swarm.start("reader", noting(heard))

@@ -121,7 +121,7 @@ async def test_a_retry_repeats_no_effect(verb: str, late: bool) -> None:
     assert waiting == []
 
 
-async def test_what_is_given_up_is_reported_answered_told_and_dead_each_whatever_becomes_of_the_others() -> (
+async def test_g7_what_is_given_up_is_reported_answered_told_and_dead_each_whatever_becomes_of_the_others() -> (
     None
 ):
     """G7. The error service fails and one administrator is unknown: the rest happens all the same."""

@@ -21,7 +21,7 @@ def fail(it: Breaker, times: int) -> None:
         given.failed()
 
 
-def test_the_breaker_trips_at_the_eleventh_failure_and_recovers_by_one_trial() -> None:
+def test_g6_the_breaker_trips_at_the_eleventh_failure_and_recovers_by_one_trial() -> None:
     clock = VirtualClock()
     it = breaker(clock)
     fail(it, 10)

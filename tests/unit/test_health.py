@@ -144,7 +144,7 @@ async def test_an_agent_that_has_not_begun_is_live_and_unready_and_one_that_stop
     assert runtime.liveness().reasons == ("The agent is stopped.",)
 
 
-async def test_run_ids_of_concurrent_turns_never_mix() -> None:
+async def test_x6_run_ids_of_concurrent_turns_never_mix() -> None:
     """X6: what runs in a turn, and what it spawns, sees that turn's run id and no other's."""
     seen: dict[str, set[str]] = {}
     together = asyncio.Barrier(8)

@@ -34,7 +34,7 @@ def recovery(**fields: Any) -> tuple[Recovery, VirtualClock]:
     return Recovery(RecoveryPolicy(**fields), clock=clock, sleep=clock.sleep), clock
 
 
-async def test_three_tries_with_two_and_four_seconds_between_and_the_answer_comes_back() -> None:
+async def test_g5_three_tries_with_two_and_four_seconds_between_and_the_answer_comes_back() -> None:
     it, clock = recovery()
     work, tries = failing(OSError("one"), OSError("two"))
     assert await it.patiently(work) == "done"

@@ -144,7 +144,7 @@ def test_plugins_register_after_what_they_depend_on_and_ties_keep_their_order() 
     assert [plugin.name for plugin in in_order(plugins)] == ["b", "z", "a", "c"]
 
 
-def test_a_missing_or_circular_dependency_is_an_error_that_names_it() -> None:
+def test_p2_p3_a_missing_or_circular_dependency_is_an_error_that_names_it() -> None:
     """P2, P3, fault 16."""
     with pytest.raises(PluginError, match=r"depends on 'readr'.*did you mean reader"):
         in_order([Plugin("a", dependencies=["readr"]), Plugin("reader")])
@@ -172,7 +172,7 @@ async def test_a_plugin_whose_action_is_taken_registers_nothing_at_all() -> None
     await runtime.stop()
 
 
-async def test_registering_a_plugin_again_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_p6_registering_a_plugin_again_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """P6."""
     plugin = Plugin("one", actions=[Action("GREET", nothing)])
     async with agent("Ada", plugin) as runtime:

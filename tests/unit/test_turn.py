@@ -211,7 +211,7 @@ async def test_a_provider_of_50_mb_is_cut_and_says_so_to_the_model_and_in_the_lo
     assert "provider F said 50,000,000 characters, and 64,000 of them are kept (plugin p)" in caplog.text
 
 
-async def test_the_second_message_sees_its_own_state_and_the_rooms_history_in_order() -> None:
+async def test_d11_d15_the_second_message_sees_its_own_state_and_the_rooms_history_in_order() -> None:
     seen: list[list[str]] = []
 
     async def look(state: Any) -> str:
@@ -270,7 +270,7 @@ async def test_a_hook_that_fails_closed_rejects_and_one_that_fails_open_does_not
     assert "plugin closed" in (result.error or "")
 
 
-async def test_a_plugin_can_block_an_action_and_after_action_is_told_of_failures() -> None:
+async def test_p12_p13_a_plugin_can_block_an_action_and_after_action_is_told_of_failures() -> None:
     """P12, P13, fault 11."""
     told: list[ActionResult] = []
 
@@ -343,7 +343,7 @@ async def test_a_tell_gets_no_answer_so_that_two_agents_cannot_talk_for_ever() -
         assert (await say(runtime, "thank you", kind="ask")).response is not None
 
 
-async def test_the_characters_style_examples_and_topics_reach_the_prompt() -> None:
+async def test_x9_the_characters_style_examples_and_topics_reach_the_prompt() -> None:
     model = ScriptedModel(texts=["hello"])
     character = {
         "name": "Ada", "bio": ["{{name}} counts."], "topics": ["sums"], "style": {"all": ["brief"]},
