@@ -1,10 +1,10 @@
 """Which actions a message asks for (D1 to D3, X3).
 
-A message that names actions, in ``data.action`` or as its first word before a colon, gets those or is told which
-there are. Otherwise every action whose `validate` passes and whose parameters can be made from the
-message is a candidate, and selectors choose when there are two or more: the cheap one first, and one that
-abstains or fails hands on to the next (`models/choice.py`). Whatever a model answers counts only as an
-exact name or simile. The choice, its candidates and its confidence are recorded.
+A message that names actions, in ``data.action``, as its first word before a colon or as the whole goal of a
+task, gets those or is told which there are. Otherwise every action whose `validate` passes and whose parameters
+can be made from the message is a candidate, and selectors choose when there are two or more: the cheap one
+first, and one that abstains or fails hands on to the next (`models/choice.py`). Whatever a model answers counts
+only as an exact name or simile. The choice, its candidates and its confidence are recorded.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 VALIDATE_SECONDS: Final = 5.0
 CONTEXT_MESSAGES: Final = 6
 """What was said before, as far as a selector is told."""
+MOST_SPOKEN: Final = 100
+"""Characters of a goal that may be a name as a whole."""
 _NAMED: Final = re.compile(r"\s*([A-Za-z][\w-]{1,63})\s*:")
 
 
@@ -130,8 +132,8 @@ def _named(turn: TurnInHand) -> list[str]:
     """The actions that the message names outright. A program's `data.action` that names none is an error."""
     actions = turn.runtime.offered_actions
     wanted = turn.message.content.data.get("action")
-    mark = _NAMED.match(turn.message.text)
-    if wanted is None and mark is None:
+    spoken = _spoken(turn)
+    if wanted is None and not spoken:
         return []
     candidates = [candidate(action) for action in actions.values()]
     if isinstance(wanted, str):
@@ -156,8 +158,17 @@ def _named(turn: TurnInHand) -> list[str]:
                 turn.results.append(ActionResult(False, error=sentence, reason="unknown_action"))
                 return []
         return [name for _, name in names if name is not None]
-    name = resolve(mark.group(1), candidates) if mark else None
+    name = resolve(spoken, candidates)
     return [name] if name else []
+
+
+def _spoken(turn: TurnInHand) -> str:
+    """What may be an action's name: the first word before a colon; of a task, whose goal is often no more than
+    that, the whole text."""
+    text = turn.message.text
+    if (mark := _NAMED.match(text)) is not None:
+        return mark.group(1)
+    return text if turn.message.task is not None and len(text) <= MOST_SPOKEN else ""
 
 
 def _misfit(turn: TurnInHand) -> str | None:

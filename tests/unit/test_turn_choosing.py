@@ -11,7 +11,9 @@ from swarm.agent.models.registry import ModelRegistry
 from swarm.agent.models.types import CHOICE, Candidate, ChoiceReply, ChoiceRequest
 from swarm.components import Action, ActionOptions, Message
 from swarm.errors import ModelError
+from swarm.ids import new_id
 from swarm.plugin import ModelHandler, Plugin
+from swarm.records import Content
 from swarm.testing import ScriptedModel, agent, say
 
 
@@ -214,3 +216,36 @@ async def test_d1_a_plugins_choice_model_that_returns_nonsense_runs_nothing() ->
         assert (await say(runtime, "hi")).status == "handled"
         assert runtime.metrics.failures["model choice"] == 1
     assert ran == []
+
+
+async def test_a_task_whose_goal_is_an_actions_name_once_ran_another_action_when_its_input_was_wrong() -> (
+    None
+):
+    spent: list[float] = []
+    plugin = Plugin("purse")
+
+    @plugin.action()
+    async def spend(*, amount: float) -> str:
+        "Writes an expense down."
+        spent.append(amount)
+        return "noted"
+
+    @plugin.action()
+    async def balance() -> str:
+        "Says how much was spent."
+        return f"{sum(spent):g}"
+
+    def task(goal: str, given: dict[str, Any]) -> Message:
+        id = new_id()
+        content = Content(text=goal, data={"task": id, "input": given})
+        return Message(
+            id=id, sender="boss", room=f"task:{id}", kind="task", content=content, task=id, attempt=1
+        )
+
+    async with agent("Ada", plugin) as runtime:
+        wrong = await runtime.process_message(task("SPEND", {"amount": "lots"}))
+        assert [one.reason for one in wrong.actions] == ["bad_parameters"]
+        right = await runtime.process_message(task("spend", {"amount": 3}))
+        assert [one.text for one in right.actions] == ["noted"]
+        other = await runtime.process_message(task("say the balance", {}))
+        assert [one.text for one in other.actions] == ["3"]
