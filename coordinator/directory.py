@@ -34,7 +34,6 @@ class Directory:
         self._children: dict[str, tuple[str, ...]] = {}
         self._roles: dict[str, tuple[str, ...]] = {}
         self._scaled: tuple[str, ...] = ()
-        self._sleepers: tuple[str, ...] = ()
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
 
@@ -70,7 +69,6 @@ class Directory:
         self._children = {parent: tuple(names) for parent, names in children.items()}
         self._roles = {role: tuple(names) for role, names in roles.items()}
         self._scaled = tuple(record.name for record in known if record.scale is not None)
-        self._sleepers = tuple(record.name for record in known if record.sleep_after is not None)
 
     def __iter__(self) -> Iterator[AgentRecord]:
         """All agents, by name."""
@@ -92,10 +90,6 @@ class Directory:
     def scaled(self) -> list[AgentRecord]:
         """Those whose number of replicas follows a policy."""
         return [self._agents[name] for name in self._scaled]
-
-    def sleepers(self) -> list[AgentRecord]:
-        """Those that stop when they are idle."""
-        return [self._agents[name] for name in self._sleepers]
 
     def children(self, name: str) -> tuple[str, ...]:
         return self._children.get(name, ())

@@ -143,7 +143,9 @@ class Sleeping:
 
     async def let_sleep(self, now: float) -> None:
         """Whoever has been idle for long enough, and has nothing open in the ledger."""
-        sleepers = [one for one in self._directory.sleepers() if one.wanted and self._presence.of(one.name)]
+        present = {one.agent for one in self._presence.instances.values()}
+        records = [record for name in present if (record := self._directory.get(name)) is not None]
+        sleepers = [one for one in records if one.sleep_after is not None and one.wanted]
         self._idle = {one.name: self._idle.get(one.name, Idle(now)) for one in sleepers}
         due = [one.name for one in sleepers if self._is_due(one, now)]
         if not due:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -16,22 +15,22 @@ from typing import Any
 
 from deploy.cli.frame import add_common
 from deploy.cli.output import put_json
+from deploy.converging import START_SECONDS, converge
 from deploy.last_line import last_line
 from deploy.logview import LogView, follow
-from deploy.processes import ProcessId, open_log
-from deploy.provision import Plan, load_plan, provision
-from deploy.readiness import standing_of, wait_ready
+from deploy.processes import open_log
+from deploy.provision import Plan, load_plan
 from deploy.supervisor import ALREADY_RUNS, AlreadyRuns, Supervisor, is_locked
-from swarm.errors import SwarmError, UsageError
+from deploy.watch import Watch
+from swarm.errors import SwarmError
 from swarm.project import Project, RunState, Standing
-
-START_SECONDS = 300.0
-"""Beyond this a detached start is given up; the supervisor bounds its own steps more tightly."""
 
 
 def add(parser: ArgumentParser) -> None:
     add_common(parser)
-    parser.add_argument("-d", "--detach", action="store_true", help="return when all are ready")
+    stay = parser.add_mutually_exclusive_group()
+    stay.add_argument("-d", "--detach", action="store_true", help="return when all are ready")
+    stay.add_argument("--watch", action="store_true", help="stay, and restart agents whose folder changed")
 
 
 def run(args: Namespace) -> int:
@@ -43,16 +42,21 @@ def run(args: Namespace) -> int:
     def say(missing: list[str], standing: Standing, changes: list[str] | None = None) -> None:
         _say(plan, missing, standing, changes, time.monotonic() - began, args.json)
 
+    watch = Watch(project, plan, lambda said: _say_changes(said, args.json)) if args.watch else None
     if not is_locked(project):
         try:
-            return _detached(project, say) if args.detach else _attached(project, plan, say)
+            return _detached(project, say) if args.detach else _attached(project, plan, say, watch)
         except AlreadyRuns:
             pass  # somebody was faster: converge on the same file
-    return asyncio.run(_converge(project, plan, say))
+    return (
+        asyncio.run(_converge(project, plan, say)) if watch is None else _watched(project, plan, say, watch)
+    )
 
 
 # ── here ──────────────────────────────────────────────────────────────────────────────────────────
-def _attached(project: Project, plan: Plan, say: Callable[[list[str], Standing], None]) -> int:
+def _attached(
+    project: Project, plan: Plan, say: Callable[[list[str], Standing], None], watch: Watch | None
+) -> int:
     """Stay, with everybody's logs on stderr, until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 
@@ -64,12 +68,15 @@ def _attached(project: Project, plan: Plan, say: Callable[[list[str], Standing],
         view = LogView(project)
         view.skip()
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(follow(view, sys.stderr))
+            beside = [tasks.create_task(follow(view, sys.stderr))]
+            if watch is not None:
+                beside.append(tasks.create_task(watch.run()))
             supervisor = Supervisor(project, plan, on_ready)
             try:
                 return await supervisor.run()
             finally:
-                following.cancel()
+                for task in beside:
+                    task.cancel()
 
     return asyncio.run(serve())
 
@@ -123,53 +130,36 @@ def _wait_for_state(project: Project, child: subprocess.Popen[bytes]) -> RunStat
 # ── again ─────────────────────────────────────────────────────────────────────────────────────────
 async def _converge(project: Project, plan: Plan, say: Callable[..., None]) -> int:
     """Another `swarm up` runs: make its registry and its processes agree with the file as it is now."""
-    from bus.credentials import read_secret
-    from swarm.client import Swarm
-
-    state = await _running_state(project)
-    _refuse_what_needs_a_restart(plan, state)
-    store_url = read_secret(project.home / "secrets" / "store_url").strip()
-    changes = await provision(project, plan, store_url)
-    async with Swarm.connect(project) as swarm:
-        await swarm.converge()
-        missing = await wait_ready(swarm, project, plan.agents)
-        standing = standing_of(await swarm.ps(), plan.agents)
-    say(missing, standing, changes)
-    return 1 if missing else 0
+    done = await converge(project, plan)
+    say(done.missing, done.standing, done.changes)
+    return 1 if done.missing else 0
 
 
-async def _running_state(project: Project) -> RunState:
-    """The state of the supervisor that holds the lock, once it has started its servers."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(START_SECONDS):
-            while is_locked(project):
-                state = project.state()
-                if state is not None and state.ready and _alive(state):
-                    return state
-                await asyncio.sleep(0.05)
-    raise SwarmError(
-        f"The swarm that was starting in {project.folder} did not come up; run `swarm up` again, "
-        f"or see {project.log_of('supervisor')}."
-    )
+def _watched(project: Project, plan: Plan, say: Callable[..., None], watch: Watch) -> int:
+    """Converge on what runs already, and stay to watch until told to stop, or until it has ended."""
+
+    async def stay() -> int:
+        code = await _converge(project, plan, say)
+        await watch.run()
+        return code
+
+    try:
+        return asyncio.run(stay())
+    except KeyboardInterrupt:
+        return 0  # what runs goes on
 
 
-def _alive(state: RunState) -> bool:
-    return ProcessId(state.supervisor.pid, state.supervisor.started).alive()
-
-
-def _refuse_what_needs_a_restart(plan: Plan, state: RunState) -> None:
-    from deploy.supervisor import without_user
-
-    config = plan.config
-    changed = (
-        [f"swarm.name ({state.swarm} → {config.swarm.name})"] if config.swarm.name != state.swarm else []
-    )
-    if config.bus.url is not None and config.bus.url != state.bus_url:
-        changed.append("bus.url")
-    if config.store.url is not None and without_user(config.store.url) != state.store_url:
-        changed.append("store.url")
-    if changed:
-        raise UsageError(f"{', '.join(changed)} cannot change while the swarm runs; run `swarm down` first.")
+def _say_changes(said: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        put_json(said)
+    else:
+        names = ", ".join(name or "swarm.toml" for name in said["changed"])
+        print(f"changed: {names}{'' if said['kept'] else '; applied'}")
+        for sentence in said["changes"]:
+            print(f"  {sentence}")
+        for sentence in (*said["kept"], *said["missing"]):
+            print(f"swarm: {sentence}", file=sys.stderr)
+    sys.stdout.flush()
 
 
 def _stands(plan: Plan, standing: Standing) -> Iterator[str]:
