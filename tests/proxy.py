@@ -16,6 +16,7 @@ class Proxy:
         """Cut each connection as soon as the server answers on it: what was asked is done, and nobody hears."""
         self.refuse = False
         """Whoever connects is cut off at once."""
+        self.refused = 0
         self.cut = 0
 
     async def __aenter__(self) -> Proxy:
@@ -41,6 +42,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refuse:
+            self.refused += 1
             writer.transport.abort()
             return
         up_reader, up_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
