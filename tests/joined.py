@@ -57,10 +57,18 @@ class Machine:
             self.process.kill()
             self.process.wait()
 
+    def pid(self) -> int:
+        """Of the node itself, as seen from here."""
+        assert self.process is not None
+        if "unshare" not in self._before:
+            return self.process.pid
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0]) if children else 0
+
     async def stop(self, seconds: float = 40.0) -> int:
         """Its exit code after SIGTERM."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        os.kill(self.pid(), signal.SIGTERM)
         return await asyncio.to_thread(self.process.wait, seconds)
 
     def instances(self) -> list[ProcessId]:

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 class Proxy:
     """A TCP proxy that can swallow the server's answers, and refuse newcomers."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, host: str = "127.0.0.1") -> None:
+        self._host = host
         self._target = urlsplit(url)
         self.swallow = False
         """Cut each connection as soon as the server answers on it: what was asked is done, and nobody hears."""
@@ -22,7 +23,7 @@ class Proxy:
     async def __aenter__(self) -> Proxy:
         self._writers: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, self._host, 0)
         return self
 
     def hang_up(self) -> None:
@@ -38,7 +39,7 @@ class Proxy:
     def url(self, url: str) -> str:
         parts = urlsplit(url)
         port = self._server.sockets[0].getsockname()[1]
-        return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{port}"))
+        return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@{self._host}:{port}"))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refuse:

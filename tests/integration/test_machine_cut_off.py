@@ -109,7 +109,9 @@ async def test_a_node_that_is_cut_off_from_the_store_the_bus_or_both_commits_eac
                 for line in (bus, store):
                     line.refuse = True
                     line.hang_up()
-                await eventually(lambda: _lines(tmp_path / "began-2") == 2, seconds=30, what="the other's turn")
+                await eventually(
+                    lambda: _lines(tmp_path / "began-2") == 2, seconds=30, what="the other's turn"
+                )
                 (tmp_path / "go-2").touch()
                 await eventually(lambda: handled(swarm, second), seconds=20)
                 here = await worker(swarm)
@@ -118,7 +120,9 @@ async def test_a_node_that_is_cut_off_from_the_store_the_bus_or_both_commits_eac
                 # It comes back: its own late commit changes nothing, and what it ran is ended there.
                 bus.refuse = store.refuse = False
                 await eventually(lambda: _nodes(swarm, 2), seconds=30, what="node-2 to come back")
-                await eventually(lambda: not Path(f"/proc/{old}").exists(), seconds=40, what="the old one's end")
+                await eventually(
+                    lambda: not Path(f"/proc/{old}").exists(), seconds=40, what="the old one's end"
+                )
                 now = await eventually(lambda: worker(swarm), seconds=20)
                 assert (now["node"], now["pid"]) == ("node", here["pid"]), machine.log
 
@@ -129,11 +133,15 @@ async def test_a_node_that_is_cut_off_from_the_store_the_bus_or_both_commits_eac
                 third, old = await begin(swarm, tmp_path, 3, "three")
                 bus.refuse = True
                 bus.hang_up()
-                await eventually(lambda: _lines(tmp_path / "began-3") == 2, seconds=30, what="the other's turn")
+                await eventually(
+                    lambda: _lines(tmp_path / "began-3") == 2, seconds=30, what="the other's turn"
+                )
                 (tmp_path / "go-3").touch()
                 await eventually(lambda: handled(swarm, third), seconds=20)
                 await eventually(lambda: "cut off from the bus" in machine.log, seconds=20)
-                await eventually(lambda: not Path(f"/proc/{old}").exists(), seconds=40, what="the old one's end")
+                await eventually(
+                    lambda: not Path(f"/proc/{old}").exists(), seconds=40, what="the old one's end"
+                )
                 bus.refuse = False
 
         assert sorted(effect["n"] for effect in await effects(home)) == [1, 2, 3]
