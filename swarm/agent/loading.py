@@ -24,16 +24,8 @@ from typing import TYPE_CHECKING, Final
 
 from swarm.agent.essential import Essential
 from swarm.agent.lifecycle import Phase
-from swarm.agent.manifest import Manifest, check_manifest, stand_in
-from swarm.agent.plugins import (
-    Source,
-    Unorderable,
-    find_source,
-    folder_source,
-    given_source,
-    in_order,
-    own_names,
-)
+from swarm.agent.manifest import Manifest, stand_in
+from swarm.agent.plugins import Sources, Unorderable, in_order, open_source, own_names
 from swarm.agent.registering import Registrar
 from swarm.agent.services import ServiceFailed, Services
 from swarm.components import Action
@@ -58,10 +50,7 @@ class Loading:
         self._runtime = runtime
         self._services = services
         self._registrar = Registrar(runtime, services)
-        self._given = tuple(given)
-        self._folder = folder
-        self._sources: dict[str, Source] = {}
-        self._own: frozenset[str] = frozenset()
+        self._sources = Sources(given, folder)
         self._available: dict[str, Manifest] = {}
         self._stand_ins: dict[str, tuple[Action, str]] = {}
         self._broken: dict[str, str] = {}
@@ -98,8 +87,8 @@ class Loading:
         return str(mode)
 
     def add(self, plugin: Plugin) -> None:
-        """One more of the plugins given, before the start."""
-        self._given = (*self._given, plugin)
+        """One more of the plugins given: for the start or, afterwards, to be loaded by its name."""
+        self._sources.add(plugin)
 
     # ── at start ──────────────────────────────────────────────────────────────────────────────────
     async def load_all(self) -> None:
@@ -193,16 +182,21 @@ class Loading:
     async def _open_for_start(self, *, lazy: bool) -> list[Plugin]:
         """Find every plugin of this agent and open those that belong to the start, with all they need."""
         opened: dict[str, Plugin] = {}
-        names = await self._names()
+        try:
+            self._sources.take_own()
+        except PluginError as error:
+            await self._give_up(self._sources.folder_name, True, error)
+        own = frozenset(self._sources)
+        names = [*self._sources, *own_names(self._runtime.character.plugins)]
         setting = self._runtime.get_setting("essentialPlugins")
-        essential = Essential(setting, names, self._own, self._is_required)
+        essential = Essential(setting, names, own, self._is_required)
         pending = [(name, False) for name in names]
         while pending:
             name, needed = pending.pop(0)
             if name in opened:
                 continue
             try:
-                source = self._source(name)
+                source = self._sources.find(name)
                 manifest = source.manifest
                 if not needed and not essential.may_be(name, manifest):
                     essential.leave_out(name)
@@ -210,7 +204,7 @@ class Loading:
                 if lazy and manifest is not None and not manifest.at_start and not needed:
                     self._available[name] = manifest
                     continue
-                plugin = self._open(source)
+                plugin = open_source(source)
                 if not needed and not essential.keeps(plugin):
                     essential.leave_out(name)
                     continue
@@ -227,37 +221,6 @@ class Loading:
             self._available.pop(name, None)
         essential.say(self._log, opened)
         return list(opened.values())
-
-    async def _names(self) -> list[str]:
-        """Those given, the folder's own, those the character names."""
-        for plugin in self._given:
-            self._sources.setdefault(plugin.name, given_source(plugin))
-        if self._folder is not None:
-            try:
-                own = folder_source(self._folder)
-                if own is not None and own.manifest is None:  # only its code can say its name
-                    own = given_source(own.open(), own.where)
-                if own is not None:
-                    self._sources.setdefault(own.name, own)
-            except PluginError as error:
-                await self._give_up(self._folder.name, True, error)
-        self._own = frozenset(self._sources)
-        return [*self._sources, *own_names(self._runtime.character.plugins)]
-
-    def _source(self, name: str) -> Source:
-        if name not in self._sources:
-            self._sources[name] = find_source(name, self._sources, self._folder)
-        return self._sources[name]
-
-    def _open(self, source: Source) -> Plugin:
-        plugin = source.open()
-        if source.manifest is not None:
-            check_manifest(source.manifest, plugin, source.where)
-        elif plugin.name != source.name:
-            raise PluginError(
-                f"Plugin {source.name!r} of {source.where} calls itself {plugin.name!r}; give both one name."
-            )
-        return plugin
 
     async def _sorted(self, plugins: list[Plugin]) -> list[Plugin]:
         sound: list[Plugin] = []
@@ -291,7 +254,7 @@ class Loading:
                 f"Plugins depend on each other in a circle: {circle}. Take one of these dependencies away."
             )
         # Off the loop: an import may take long, and a live agent has other messages in hand.
-        plugin = await asyncio.to_thread(self._open, self._source(name))
+        plugin = await asyncio.to_thread(open_source, self._sources.find(name))
         plugin.check()
         for need in plugin.dependencies:
             try:

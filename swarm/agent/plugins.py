@@ -15,13 +15,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from swarm.agent.manifest import FILE_NAME, Manifest, read_manifest
+from swarm.agent.manifest import FILE_NAME, Manifest, check_manifest, read_manifest
 from swarm.agent.storable import describe
 from swarm.character.plugins import plugin_kind
 from swarm.errors import PluginError, near
@@ -120,6 +120,70 @@ def find_source(name: str, known: Iterable[str], folder: Path | None) -> Source:
     return Source(
         name, f"the entry point {entry.value}", lambda: _from_entry_point(entry), _manifest_of(entry)
     )
+
+
+def open_source(source: Source) -> Plugin:
+    """Load the plugin. Raises PluginError, also when it is another than its manifest or its place says."""
+    plugin = source.open()
+    if source.manifest is not None:
+        check_manifest(source.manifest, plugin, source.where)
+    elif plugin.name != source.name:
+        raise PluginError(
+            f"Plugin {source.name!r} of {source.where} calls itself {plugin.name!r}; give both one name."
+        )
+    return plugin
+
+
+class Sources(Mapping[str, Source]):
+    """Where one agent's plugins come from, by name: those given as objects, its folder's own, and then whatever has
+    been looked for."""
+
+    def __init__(self, given: Iterable[Plugin], folder: Path | None) -> None:
+        self._folder = folder
+        self._known: dict[str, Source] = {}
+        for plugin in given:
+            self.add(plugin)
+
+    @property
+    def folder_name(self) -> str:
+        return self._folder.name if self._folder is not None else ""
+
+    def add(self, plugin: Plugin) -> None:
+        self._take(given_source(plugin))
+
+    def take_own(self) -> None:
+        """The folder's own plugin joins. Raises PluginError for one whose code must say its name and cannot."""
+        own = folder_source(self._folder) if self._folder is not None else None
+        if own is not None and own.manifest is None:
+            own = given_source(own.open(), own.where)
+        if own is not None:
+            self._take(own)
+
+    def _take(self, source: Source) -> None:
+        """The first of a name stays (P6)."""
+        first = self._known.setdefault(source.name, source)
+        if first is not source:
+            log.warning(
+                "there is a plugin %s already, of %s; the one of %s is left out",
+                source.name,
+                first.where,
+                source.where,
+            )
+
+    def find(self, name: str) -> Source:
+        """Raises PluginError for a name that is found nowhere, and says where it looked."""
+        if name not in self._known:
+            self._known[name] = find_source(name, self._known, self._folder)
+        return self._known[name]
+
+    def __getitem__(self, name: str) -> Source:
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 class Unorderable(PluginError):

@@ -126,16 +126,10 @@ async def test_g2_concurrent_loads_of_one_plugin_load_it_once_and_its_dependenci
 
     async with agent("Ada", folder=tmp_path) as runtime:
         for plugin in (traced("top", "low"), traced("low")):
-            runtime.loading._sources[plugin.name] = _source(plugin)
+            runtime.loading.add(plugin)
         loaded = await asyncio.gather(*(runtime.load_plugin(name) for name in ("top", "low", "top", "top")))
     assert trace == ["low begins", "low ends", "top begins", "top ends"]
     assert loaded[0] is loaded[2]
-
-
-def _source(plugin: Plugin) -> Any:
-    from swarm.agent.plugins import given_source
-
-    return given_source(plugin)
 
 
 async def test_g2_a_failed_load_is_in_sight_and_tried_again(tmp_path: Path) -> None:

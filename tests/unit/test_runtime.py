@@ -181,6 +181,19 @@ async def test_p6_registering_a_plugin_again_changes_nothing(caplog: pytest.LogC
     assert "registered already" in caplog.text
 
 
+async def test_p6_a_second_plugin_of_a_name_is_left_out_and_said_which_was_once_silent(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "plugin.py").write_text("from swarm import Plugin\n\nplugin = Plugin('one')\n")
+    first = Plugin("one", actions=[Action("GREET", nothing)])
+    async with agent("Ada", first, folder=tmp_path) as runtime:
+        assert runtime.plugins == (first,)
+    assert (
+        f"there is a plugin one already, of the plugins given to the runtime; the one of {tmp_path}"
+        in caplog.text
+    )
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
