@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from swarm.agent.custody import require_custody
 from swarm.agent.manifest import FILE_NAME, Manifest, check_manifest, read_manifest
 from swarm.agent.storable import describe
 from swarm.character.plugins import plugin_kind
@@ -33,15 +34,17 @@ ENTRY_POINTS: Final = "swarm.plugins"
 _PACKAGE: Final = "_swarm_agents"
 
 
-def load_folder(folder: Path) -> Plugin | None:
-    """The `plugin` of an agent's folder, or None when it has no plugin.py.
+def load_folder(folder: Path, within: Path | None = None) -> Plugin | None:
+    """The `plugin` of a folder, or None when it has no plugin.py; `within` is the agent's folder, if not this.
 
     The folder becomes a private package, so that its files import each other relatively; `sys.path`
-    stays as it is. Raises PluginError, naming the file, for whatever goes wrong in it.
+    stays as it is. Raises PluginError, naming the file, for whatever goes wrong in it, and before any
+    of it is run for a folder in nobody's custody (custody.py).
     """
     file = folder / "plugin.py"
     if not file.is_file():
         return None
+    require_custody(folder, within)
     mark = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]  # two folders may have one name
     package = f"{_PACKAGE}.{re.sub(r'[^A-Za-z0-9_]', '_', folder.name)}_{mark}"
     try:
@@ -83,14 +86,14 @@ def given_source(plugin: Plugin, where: str = "the plugins given to the runtime"
     return Source(plugin.name, where, lambda: plugin)
 
 
-def folder_source(folder: Path, name: str | None = None) -> Source | None:
+def folder_source(folder: Path, name: str | None = None, within: Path | None = None) -> Source | None:
     """The plugin.py of a folder; without a manifest it goes by `name`, else by the folder's own."""
     if not (folder / "plugin.py").is_file():
         return None
     manifest = read_manifest(folder / FILE_NAME)
 
     def open_folder() -> Plugin:
-        plugin = load_folder(folder)
+        plugin = load_folder(folder, within)
         if plugin is None:
             raise PluginError(f"{folder / 'plugin.py'} is gone; put it back, or take its name out.")
         return plugin
@@ -104,7 +107,7 @@ def find_source(name: str, known: Iterable[str], folder: Path | None) -> Source:
     Raises PluginError for a name that is found nowhere, and says where it looked.
     """
     if folder is not None and re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        found = folder_source(folder / "plugins" / name, name)
+        found = folder_source(folder / "plugins" / name, name, folder)
         if found is not None:
             return found
     entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
