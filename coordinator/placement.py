@@ -89,10 +89,12 @@ class Placer:
             self.converge(tell=tuple(self._presence.nodes))
 
     def renew(self, slots: Iterable[Slot]) -> None:
-        """Ask for a fresh process in these slots."""
+        """Ask for a fresh process in these slots. Their nodes are told at once."""
+        concerned = set[str]()
         for slot in slots:
             self._generations[slot] = self._generations.get(slot, 0) + 1
-        self.converge()
+            concerned.add(self._where.get(slot, ""))
+        self.converge(tell=concerned)
 
     def converge(self, tell: Iterable[str] = ()) -> None:
         """Place what is wanted and not placed, forget what is not wanted, tell the nodes that this concerns."""

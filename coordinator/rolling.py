@@ -48,7 +48,7 @@ class Rolling:
         self._presence = presence
         self._router = router
         self._placer = placer
-        self._seconds = seconds
+        self.seconds = seconds
         self._versions: dict[str, str] = {}
         self._due: dict[str, list[int]] = {}
         self._replacing: dict[str, Replacing] = {}
@@ -121,7 +121,7 @@ class Rolling:
             left = self._due.pop(agent, [])
             log.error(
                 "%s/%d was not ready again within %g s; %d replicas stay as they are. `swarm logs %s` says why.",
-                agent, replacing.slot, self._seconds, len(left), agent,
+                agent, replacing.slot, self.seconds, len(left), agent,
             )  # fmt: skip
         del self._replacing[agent]
         return True
@@ -133,7 +133,7 @@ class Rolling:
         old = self._at(agent, slot)
         if old is not None:
             old.status = "draining"
-            self._replacing[agent] = Replacing(slot, old.name, now + self._seconds)
+            self._replacing[agent] = Replacing(slot, old.name, now + self.seconds)
             log.info("%s of %s is replaced", old.name, agent)
         self._placer.renew([(agent, slot)])
         self._router.places_changed(agent)

@@ -102,14 +102,14 @@ async def test_fault_20_scaling_and_rolling_under_load_lose_and_double_nothing_a
             assert (up["before"], up["replicas"], up["done"], len(up["instances"])) == (1, 3, True, 3)
             restarted, fewest = await fewest_ready(swarm, "reader", running.json("restart", "reader"))
             assert restarted["ready"] and not set(restarted["instances"]) & set(up["instances"])
-            assert fewest == 2, "one at a time"
+            assert fewest >= 2, "one at a time"
 
             character = running.folder / "agents" / "reader" / "character.json"
             before = next(row["version"] for row in await swarm.ps() if row["name"] == "reader")
             character.write_text(json.dumps(READER | {"bio": "Reads, notes and learns."}))
             again, fewest = await fewest_ready(swarm, "reader", running.json("up", "-d"))
             assert again["missing"] == [] and again["scaled"] == {"reader": 3}
-            assert fewest == 2
+            assert fewest >= 2
             versions = {row["version"] for row in await swarm.ps() if row["name"] == "reader"}
             assert len(versions) == 1 and versions != {before}
 
@@ -145,11 +145,10 @@ async def test_x7_a_sleeper_is_started_by_a_tell_and_by_an_ask(tmp_path: Path) -
         assert told["status"] == "accepted"
         await eventually(lambda: (running.folder / "night.book").exists(), seconds=20)
         await eventually(asleep, seconds=30, what="it falls asleep again")
+        again = await running.json("up", "-d")
+        assert again["missing"] == [] and again["asleep"] == ["owl"], "that is no reason to wake it"
         answer = await swarm.ask("owl", "Note this: night 2", timeout=20)
         assert answer["text"] == "noted 2"
-        await eventually(asleep, seconds=30, what="it falls asleep once more")
-        again = await running.json("up", "-d")
-        assert again["missing"] == [] and again["asleep"] == ["owl"]
 
 
 @pytest.fixture

@@ -107,6 +107,7 @@ class LivingNode(FakeNode):
     """Starts an instance for each placement, and lets one that is not placed any more end what it has in hand."""
 
     hands_on = "handle"
+    starts = True
 
     def __init__(self, house: House, name: str) -> None:
         super().__init__(house, name)
@@ -139,7 +140,7 @@ class LivingNode(FakeNode):
             await instance.goodbye()
             del self.running[name]
         for name, p in named.items():
-            if name in self.running:
+            if name in self.running or not self.starts:
                 continue
             row = NodeInstance(agent=p.agent, slot=p.slot, instance=name, pid=9, generation=p.generation)
             instance = FakeInstance(self.house, p.agent, name=name, capacity=64)
@@ -163,7 +164,7 @@ async def house() -> AsyncIterator[House]:
         await house.provision(
             plan("boss"),
             plan("reader", replicas=2),
-            plan("owl", sleep_after=0.6),
+            plan("owl", sleep_after=0.4),
             plan("worker", scale=POLICY),
         )
         yield house
@@ -288,7 +289,7 @@ async def test_who_has_work_does_not_fall_asleep(house: House) -> None:
     await eventually(lambda: owl.in_hand)
     looks = await house.command("inbox", agent="owl")
     assert looks["waiting"] == 0
-    asleep_by = asyncio.get_running_loop().time() + 1.5
+    asleep_by = asyncio.get_running_loop().time() + 1.0
     await eventually(lambda: asyncio.get_running_loop().time() > asleep_by)
     assert node.of("owl") == [name]
     await owl.handle_all()
@@ -308,3 +309,35 @@ async def test_a_restart_and_another_character_replace_one_at_a_time(house: Hous
     await eventually(lambda: node.of("reader") == ["reader-1-2", "reader-2-2"])
     assert node.of("boss") == ["boss-1-0"]
     assert node.left_alone["reader"] == 1, "the other one was there each time"
+
+
+async def test_a_successor_rolls_who_still_has_another_character(house: House) -> None:
+    first = await house.coordinator()
+    node = await living(house)
+    await eventually(lambda: len(node.of("reader")) == 2 and node.of("boss"))
+    await house.kill(first)
+    plans = [plan("boss"), plan("owl"), plan("worker"), plan("reader", replicas=2)]
+    await house.provision(*plans[:3], msgspec.structs.replace(plans[3], version="2"))
+    await house.coordinator()
+    await eventually(lambda: node.of("reader") == ["reader-1-1", "reader-2-1"])
+    assert node.of("boss") == ["boss-1-0"], "the others are left as they are"
+
+
+async def test_a_successor_that_does_not_come_ends_the_roll_and_the_others_stay(house: House) -> None:
+    coordinator = await house.coordinator()
+    node = await living(house)
+    await eventually(lambda: coordinator.term and len(coordinator.term.presence.ready("reader")) == 2)
+    assert coordinator.term is not None
+    rolling = coordinator.term.rolling
+    rolling.seconds = 0.4
+    node.starts = False
+    answer = await house.command("restart", agent="reader", timeout=0.2)
+    assert not answer["ready"]
+    assert rolling.replaces("reader")
+    await eventually(lambda: not rolling.replaces("reader"))
+    assert node.of("reader") == ["reader-2-0"]
+    node.starts = True
+    await house.command("converge")
+    await eventually(
+        lambda: node.of("reader") == ["reader-1-1", "reader-2-0"], what="the slot is filled later"
+    )

@@ -146,6 +146,7 @@ async def test_the_coordinators_way_of_a_message_reads_what_is_open_alone(seeded
     async with coordinating(seeded) as plans:
         names, free = ["reader", "writer", "boss"], [1, 1, 1]
         check(await plans.of(_SQL["waiting"]))
+        check(await plans.of(_SQL["oldest_waiting"], ["reader", "writer"]), "deliveries_waiting")
         check(await plans.of(_SQL["claim"], 1, names, free), "deliveries_waiting", "deliveries_results")
         claimed = [row["delivery"] for row in plans.rows]
         assert len(claimed) == 2
