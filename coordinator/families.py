@@ -85,6 +85,7 @@ def _agents(term: Term, waiting: dict[str, int]) -> Iterator[Family]:
     names = sorted({str(row["name"]) for row in rows})
     up, in_flight, restarts = dict.fromkeys(names, 0), dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     quarantined = dict.fromkeys(names, 0)
+    wanted = {str(row["name"]): int(row["wanted"]) for row in rows}
     for row in rows:
         name = row["name"]
         up[name] += row["status"] == "ready"
@@ -96,6 +97,9 @@ def _agents(term: Term, waiting: dict[str, int]) -> Iterator[Family]:
         return [({"agent": name}, number) for name, number in numbers.items()]
 
     yield gauge("swarm_agent_up", "Instances that are ready.", each(up))
+    yield gauge(
+        "swarm_agent_wanted", "Instances that should run: none of who is stopped or asleep.", each(wanted)
+    )
     yield gauge("swarm_agent_quarantined", "Instances that are not restarted any more.", each(quarantined))
     yield gauge("swarm_agent_in_flight", "Messages dispatched and not handled yet.", each(in_flight))
     yield counter("swarm_agent_restarts_total", "Restarts by the node since it started.", each(restarts))
