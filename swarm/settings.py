@@ -14,6 +14,13 @@ from typing import Any, Final
 LAYERS: Final = ("secrets", "settings", "settings.secrets", "runtime", "environment")
 
 
+def texts_of(value: Any) -> tuple[str, ...]:
+    """A setting that is a text or a list of texts; empty for anything else."""
+    if isinstance(value, str):
+        return (value,) if value else ()
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
+
+
 class SettingLayers:
     """The layers of one agent, in order. Its repr names keys, never values."""
 

@@ -26,6 +26,7 @@ from swarm.agent.prompt import conversation
 from swarm.agent.storable import clean_text
 from swarm.components import Action, ActionResult
 from swarm.errors import PluginError, SwarmError, near
+from swarm.settings import texts_of
 from swarm.signatures import asks_for
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ async def _select(turn: TurnInHand, candidates: list[Action]) -> tuple[ChoiceRep
         return await escalate(
             turn.runtime.models,
             request,
-            selectors=_selectors(settings.get("selectors")),
+            selectors=texts_of(settings.get("selectors")),
             always=settings.get("always") is True,
         )
     except SwarmError as error:
@@ -208,9 +209,3 @@ async def _candidate(turn: TurnInHand, action: Action) -> Action | None:
         turn.runtime, "validate", action.name, action.validate, given, seconds=VALIDATE_SECONDS, read=bool
     )
     return action if outcome.value else None
-
-
-def _selectors(given: Any) -> tuple[str, ...]:
-    if isinstance(given, str):
-        return (given,)
-    return tuple(map(str, given)) if isinstance(given, list | tuple) else ()

@@ -117,8 +117,8 @@ def _within_budget(
 ) -> tuple[list[Memory], list[str]]:
     """What fits the setting ``contextTokens``, if there is one: the oldest messages go first, the one in hand
     stays; then providers' sections from the end, which are those of the highest position."""
-    budget = turn.runtime.get_setting("contextTokens")
-    if not isinstance(budget, int) or isinstance(budget, bool) or budget <= 0:
+    budget = _budget(turn.runtime.get_setting("contextTokens"))
+    if budget is None:
         return messages, sections
     costs = [count(memory.content.text) for memory in messages]
     section_costs = [count(section) for section in sections]
@@ -136,6 +136,17 @@ def _within_budget(
             "%d messages and %d providers are left out, to fit %d tokens", first, len(sections) - kept, budget
         )
     return messages[first:], sections[:kept]
+
+
+def _budget(given: Any) -> int | None:
+    """The setting as a number of tokens; from the environment it comes as a text."""
+    if given is None:
+        return None
+    number = int(given) if isinstance(given, str) and given.strip().isdecimal() else given
+    if not isinstance(number, int) or isinstance(number, bool) or number <= 0:
+        log.warning("the setting contextTokens must be a whole number above 0, not %r; it is left out", given)
+        return None
+    return number
 
 
 async def _ask_provider(

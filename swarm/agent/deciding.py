@@ -23,6 +23,7 @@ from swarm.agent.hand import TurnInHand
 from swarm.agent.models.types import TEXT_SMALL, TextRequest
 from swarm.agent.prompt import conversation
 from swarm.errors import SwarmError, near
+from swarm.settings import texts_of
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +149,11 @@ def manners_of(given: Any) -> Manners:
     if not isinstance(given, Mapping):
         log.warning("the setting respond must be a mapping, not %s; it is left out", type(given).__name__)
         return Manners()
+    for key, value in given.items():
+        if key not in Manners._fields:
+            log.warning("there is no setting respond.%s%s", key, near(str(key), Manners._fields))
+        elif key != "group" and not isinstance(value, str | list | tuple):
+            log.warning("the setting respond.%s must be a list of texts, not %r; it is left out", key, value)
     rule = given.get("group", "mentioned")
     if rule not in RULES:
         log.warning(
@@ -157,14 +163,7 @@ def manners_of(given: Any) -> Manners:
             ", ".join(RULES),
         )
         rule = "mentioned"
-    return Manners(rule, _texts(given, "muted"), _texts(given, "followed"), _texts(given, "names"))
-
-
-def _texts(given: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = given.get(key) or ()
-    if isinstance(value, str):
-        return (value,)
-    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
+    return Manners(rule, *(texts_of(given.get(key)) for key in ("muted", "followed", "names")))
 
 
 def _listed(room: str, patterns: Iterable[str]) -> bool:

@@ -74,6 +74,20 @@ async def test_d14_a_budget_leaves_out_the_oldest_messages_first_then_the_last_p
     assert set(seen[-1].providers) == {"EARLY", "LATE"}
 
 
+@pytest.mark.parametrize(("given", "kept"), [("30", 1), ("many", 3), (-1, 3), (True, 3)])
+async def test_d14_a_budget_that_comes_as_a_text_counts_and_one_that_is_none_is_said(
+    given: Any, kept: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+    character = {"name": "Ada", "bio": "x", "settings": {"contextTokens": given}}
+    async with agent(character, Plugin("p", actions=[looker(seen)])) as runtime:
+        runtime.estimate_tokens = lambda text: 20
+        await say(runtime, "look: 1")
+        await say(runtime, "look: 2")
+    assert len(seen[-1].messages) == kept
+    assert ("the setting contextTokens must be a whole number" in caplog.text) is (kept == 3)
+
+
 async def test_d15_concurrent_messages_each_see_the_state_composed_for_them() -> None:
     seen: dict[str, str] = {}
 

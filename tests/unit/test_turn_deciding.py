@@ -135,6 +135,17 @@ async def test_x2_topics_can_be_the_rule() -> None:
         assert (await hear(runtime, "who does cooking?")).response is None
 
 
-@pytest.mark.parametrize("given", ["loud", {"group": "sometimes"}, {"muted": 7}, None])
-def test_x2_settings_that_make_no_sense_are_left_out(given: Any) -> None:
-    assert manners_of(given) == manners_of({})
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("loud", "respond must be a mapping"),
+        ({"group": "sometimes"}, "respond.group is 'sometimes'"),
+        ({"muted": 7}, "respond.muted must be a list of texts, not 7"),
+        ({"mutd": ["group:noise"]}, "there is no setting respond.mutd; did you mean muted?"),
+    ],
+)
+def test_x2_settings_that_make_no_sense_are_said_and_left_out(
+    given: Any, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert manners_of(given) == manners_of({}) == manners_of(None)
+    assert said in caplog.text
