@@ -73,12 +73,13 @@ class Cleaner:
         return gone
 
     def _parts(self) -> Iterator[PrunePart]:
-        """The parts of which anything is ever forgotten."""
+        """The parts of which anything is ever forgotten, and the tally of what stays."""
         ages = self._settings.retention
         kept: dict[PrunePart, bool] = {
             "tasks": not ages.tasks,
             "messages": not (ages.messages or ages.announcements or ages.notices or ages.dead),
             "unheard": not ages.announcements,
             "memories": not (ages.memories or ages.memories_of),
+            "tally": False,
         }
         return (part for part in PARTS if not kept[part])

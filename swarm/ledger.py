@@ -234,4 +234,5 @@ class Ledger(Protocol):
     async def stats(self) -> dict[str, int]:
         """Deliveries by state and tasks by state: ``{"deliveries.handled": 10, "tasks.completed": 2}``; and how
         many were forgotten since the beginning: ``{"pruned.deliveries.handled": 300}``, or
-        refused against loops and storms, by kind: ``{"refused.hops": 1}``."""
+        refused against loops and storms, by kind: ``{"refused.hops": 1}``. It costs what is open, lost or younger
+        than the cleaner's last round, not what was ever handled."""

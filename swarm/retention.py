@@ -18,9 +18,10 @@ LEAST_DAYS: Final = 1 / 24
 """Whoever lost a receipt asks again within minutes; an hour is beyond every retry of ours."""
 
 Days = Annotated[float, Meta(ge=0, le=36_500)]
-PrunePart = Literal["messages", "unheard", "tasks", "memories"]
-PARTS: Final[tuple[PrunePart, ...]] = ("tasks", "messages", "unheard", "memories")
-"""In the order in which a round goes through them: what is in the room of a task stays as long as the task."""
+PrunePart = Literal["messages", "unheard", "tasks", "memories", "tally"]
+PARTS: Final[tuple[PrunePart, ...]] = ("tasks", "messages", "unheard", "memories", "tally")
+"""In the order in which a round goes through them: what is in the room of a task stays as long as the task. The
+tally forgets nothing: it adds up what stays, so that a look at the counts need not."""
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

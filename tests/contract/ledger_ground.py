@@ -170,7 +170,7 @@ select jsonb_build_array(
      from (select agent, sum(messages) as messages, sum(answers) as answers from inbox_counts group by agent) c
      join agents a on a.id = c.agent))::text
 """
-KEPT = ("agents", "characters", "lease", "schema_migrations", "test_clock", "limits", "send_limits")
+KEPT = ("agents", "characters", "lease", "schema_migrations", "test_clock", "limits", "send_limits", "tally")
 
 
 class _Found(msgspec.Struct, frozen=True, array_like=True):
@@ -213,6 +213,7 @@ class PostgresGround:
         self.set_clock(START)
         self.run(self._admin.execute(self._empty))
         self.run(self._admin.execute("update lease set holder = null, epoch = 0, expires_at = 0"))
+        self.run(self._admin.execute("update tally set upto = 0, rows = 0"))
         self.run(self.world.ledger.provision(FAMILY, {}))
 
     def set_clock(self, now: int) -> None:

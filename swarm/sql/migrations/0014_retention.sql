@@ -55,6 +55,7 @@ declare
     v_seen integer;
     v_last bigint;
     v_last_at bigint;
+    v_tallied bigint;
 begin
     next := '';
     gone := '{}';
@@ -80,15 +81,17 @@ begin
           and not exists (select from tasks t where t.id = task_of(m.room))
         for update of m skip locked
     ), counted as (
-        select d.state, count(*) as n
+        select d.state, count(*) as n, count(*) filter (where d.seq <= (select upto from tally)) as tallied
         from chosen c join deliveries d on d.message = c.id and d.sender = c.sender group by d.state
     ), deleted as (
         delete from messages m using chosen c where m.id = c.id and m.sender = c.sender
     )
     select (select count(*) from seen), (select max((s.delivery).seq) from seen s),
            (select max((s.delivery).accepted_at) from seen s),
-           (select coalesce(jsonb_object_agg('deliveries.' || state, n), '{}') from counted)
-    into v_seen, v_last, v_last_at, gone;
+           (select coalesce(jsonb_object_agg('deliveries.' || state, n), '{}') from counted),
+           (select sum(tallied) from counted)
+    into v_seen, v_last, v_last_at, gone, v_tallied;
+    perform untally(v_tallied);
     if v_seen = p_most and v_last_at < v_youngest then
         next := v_last::text;
     end if;
@@ -126,6 +129,7 @@ declare
     v_over boolean;
     v_seen integer := 0;
     v_tree jsonb;
+    v_tallied bigint;
 begin
     next := '';
     gone := '{}';
@@ -157,17 +161,20 @@ begin
             from unnest(v_ids) as t (id) cross join messages_of_task(t.id) as own join messages m on m.id = own
             where m.room = 'task:' || t.id
         ), counted as (
-            select 'deliveries.' || d.state as what
+            select 'deliveries.' || d.state as what, d.seq
             from said s join deliveries d on d.message = s.id and d.sender = s.sender
         ), unsaid as (
             delete from messages m using said s where m.id = s.id and m.sender = s.sender
         ), deleted as (
             delete from tasks where id = any (v_ids) returning state
         )
-        select jsonb_object_agg(g.what, g.n + coalesce((gone ->> g.what)::bigint, 0)) into v_tree
+        select jsonb_object_agg(g.what, g.n + coalesce((gone ->> g.what)::bigint, 0)),
+               (select count(*) from counted where seq <= (select upto from tally))
+        into v_tree, v_tallied
         from (select what, count(*) as n
               from (select what from counted union all select 'tasks.' || state from deleted) a group by what) g;
         gone := gone || v_tree;
+        perform untally(v_tallied);
     end loop;
     if v_seen < p_most then
         next := '';
@@ -225,7 +232,9 @@ begin
                select coalesce(jsonb_object_agg(o.key, v_now - nullif(o.value, '0')::bigint), '{}')
                from jsonb_each_text(p_ages -> 'memories_of') o))
     into v_before from jsonb_each_text(p_ages) where key <> 'memories_of';
+    gone := '{}';
     case p_part
+        when 'tally' then next := tally_deliveries(p_epoch, p_most);
         when 'messages' then select * into next, gone from prune_messages(v_before, p_after, p_most);
         when 'unheard' then select * into next, gone from prune_unheard(v_before, p_most);
         when 'tasks' then select * into next, gone from prune_tasks(v_before, p_after, p_most);

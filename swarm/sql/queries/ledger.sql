@@ -184,13 +184,7 @@ select requeue_dead_letter($1, $2, $3, $4);
 select drop_dead_letter($1, $2, $3);
 
 -- name: stats
-select 'deliveries.' || state as name, count(*) as count from deliveries group by state
-union all
-select 'tasks.' || state, count(*) from tasks group by state
-union all
-select 'pruned.' || what, count from pruned
-union all
-select 'refused.' || kind, sum(refused)::bigint from storms group by kind;
+select * from ledger_stats();
 
 -- name: prune
 select * from prune($1, $2, $3::jsonb, $4, $5);

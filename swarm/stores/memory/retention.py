@@ -27,6 +27,7 @@ def prune(database: MemoryDatabase, part: PrunePart, retention: Retention, after
         "unheard": _unheard,
         "tasks": _tasks,
         "memories": _memories,
+        "tally": lambda *_: Pruned({}),  # what is in memory is counted where it stands
     }
     pruned = parts[part](database, before, after, most)
     for what, count in pruned.gone.items():
