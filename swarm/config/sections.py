@@ -1,28 +1,15 @@
-"""swarm.toml: what a swarm consists of, as one frozen value that is validated once.
-
-Reading it finds *all* errors before it says so, each as a sentence with the place and, for a word that is
-not known, the words that are near. Characters are not looked at here: `deploy/provision.py` loads them.
-"""
+"""The sections of swarm.toml: their keys, types and defaults, and what an agent gets from them."""
 
 from __future__ import annotations
 
-import os
-import re
-import tomllib
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from bus.permissions import role_of_name
 from swarm.bounds import MailBounds
-from swarm.errors import ConfigError, near
 from swarm.limits import AgentLimits
 from swarm.records import (
     DEFAULT_LIMITS,
-    RESERVED_NAMES,
     AgentPermissions,
     Balance,
     HierarchyLimits,
@@ -31,11 +18,9 @@ from swarm.records import (
 from swarm.retention import Retention
 from swarm.scaling import MOST_REPLICAS, ScalePolicy
 
-_SLUG: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_PERMISSIONS: Final = AgentPermissions.__struct_fields__
+SLUG: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 _Days = Annotated[float, Field(ge=0, le=36_500)]
-Slug = Annotated[str, Field(pattern=_SLUG)]
+Slug = Annotated[str, Field(pattern=SLUG)]
 
 
 class _Section(BaseModel):
@@ -239,189 +224,3 @@ class SwarmConfig(_Section):
 
 def _whole(number: float | None, unit: int, least: int = 1) -> int | None:
     return None if number is None else max(least, int(number * unit))
-
-
-def load_config(path: Path, environ: Mapping[str, str] | None = None) -> SwarmConfig:
-    """Read and check a swarm file. Raises ConfigError naming the file and every error in it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ConfigError(f"There is no {path}; `swarm init` makes one.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
-    return parse_config(text, path.name, environ)
-
-
-def parse_config(
-    text: str, name: str = "swarm.toml", environ: Mapping[str, str] | None = None
-) -> SwarmConfig:
-    """As `load_config`, from text; `environ` fills in ``${VAR}`` and ``${VAR:-default}``."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name} is not valid TOML: {error}.") from error
-    errors: list[str] = []
-    filled = _fill(raw, os.environ if environ is None else environ, "", errors)
-    config: SwarmConfig | None = None
-    try:
-        config = SwarmConfig.model_validate(filled)
-    except ValidationError as error:
-        errors += [_sentence(found["loc"], found["type"], found["msg"]) for found in error.errors()]
-    if config is not None:
-        errors += _disagreements(config)
-    elif isinstance(filled.get("agents"), dict):
-        errors += _bad_names(filled["agents"])
-    if config is None or errors:
-        raise ConfigError(_all(name, errors))
-    return config
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of swarm.toml, for editors."""
-    schema = SwarmConfig.model_json_schema()
-    for section in [schema, *schema["$defs"].values()]:
-        if "description" in section:
-            section["description"] = " ".join(section["description"].split())
-    for names in ("agents", "groups"):
-        schema["properties"][names]["propertyNames"] = {"pattern": _SLUG}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "swarm.toml"}
-
-
-def _all(name: str, errors: list[str]) -> str:
-    if len(errors) == 1:
-        return f"{name}: {errors[0]}"
-    return f"{name} has {len(errors)} errors:\n" + "\n".join(f"  {error}" for error in errors)
-
-
-def _fill(value: Any, environ: Mapping[str, str], where: str, errors: list[str]) -> Any:
-    match value:
-        case dict():
-            return {key: _fill(each, environ, f"{where}.{key}", errors) for key, each in value.items()}
-        case list():
-            return [_fill(each, environ, f"{where}[{i}]", errors) for i, each in enumerate(value)]
-        case str():
-
-            def known(found: re.Match[str]) -> str:
-                variable, default = found.groups()
-                if variable in environ and (environ[variable] or default is None):
-                    return environ[variable]
-                if default is None:
-                    errors.append(
-                        f"{where[1:]} needs the environment variable {variable}; set it, or write "
-                        f"${{{variable}:-default}}."
-                    )
-                    return found.group()
-                return str(default)
-
-            return _VARIABLE.sub(known, value)
-    return value
-
-
-def _sentence(where: tuple[int | str, ...], kind: str, text: str) -> str:
-    place = ".".join(str(part) for part in where)
-    match kind:
-        case "extra_forbidden":
-            return f"{place} is not a setting{near(str(where[-1]), _settings_at(where[:-1]))}"
-        case "missing":
-            return f"{place} is missing."
-        case "string_pattern_mismatch" if where[-1] == "url":
-            if where[0] == "bus":
-                return f"{place} must be a URL such as nats://host."
-            return (
-                f"{place} must be a URL such as postgresql://host: a swarm's ledger is Postgres. SQLite is for one "
-                "agent alone: swarm run."
-            )
-        case "string_pattern_mismatch":
-            return f"{place} must be lower-case letters, digits, - and _, and begin with a letter or digit."
-    return f"{place}: {text[:1].lower()}{text[1:]}."
-
-
-def _settings_at(where: tuple[int | str, ...]) -> list[str]:
-    model: Any = SwarmConfig
-    for part in where:
-        if model is dict:
-            model = AgentSection
-            continue
-        annotation = model.model_fields[str(part)].annotation
-        optional = next((one for one in get_args(annotation) if hasattr(one, "model_fields")), annotation)
-        model = dict if getattr(annotation, "__origin__", None) is dict else optional
-    return list(model.model_fields)
-
-
-def _bad_names(agents: Mapping[str, Any]) -> Iterator[str]:
-    for name in agents:
-        if not re.fullmatch(_SLUG, name):
-            yield (
-                f"agents.{name}: a name must be lower-case letters, digits, - and _, at most 63, "
-                "and begin with a letter or digit."
-            )
-        elif name in RESERVED_NAMES or role_of_name(name) != "agent":
-            yield f"agents.{name}: this name is reserved; choose another."
-
-
-def _disagreements(config: SwarmConfig) -> Iterator[str]:
-    """What is wrong between the agents of a file in which each alone is right."""
-    yield from _bad_names(config.agents)
-    yield from config.retention.ages().why_not()
-    for name in config.retention.memories_of:
-        if name not in config.agents:
-            yield f"retention.memories_of.{name}: there is no agent {name!r}{near(name, config.agents)}"
-    for name, agent in config.agents.items():
-        if (scale := agent.scale) is not None:
-            if scale.min > scale.max:
-                yield f"agents.{name}.scale: min is {scale.min} and max {scale.max}; min must not be above max."
-            elif not scale.min <= config.replicas_of(name) <= scale.max:
-                yield (
-                    f"agents.{name}.replicas is {agent.replicas}, outside of what scale allows "
-                    f"({scale.min} to {scale.max}); leave it out to begin with {scale.min}."
-                )
-        if agent.parent is None:
-            continue
-        if agent.parent not in config.agents:
-            yield f"agents.{name}.parent: there is no agent {agent.parent!r}{near(agent.parent, config.agents)}"
-            continue
-        chain = _ancestors(config, name)
-        if name in chain:
-            yield f"agents.{name}.parent: {' → '.join([name, *chain])} is a circle; one of them must be a root."
-            continue
-        if len(chain) > config.limits.depth:
-            yield f"agents.{name} is {len(chain)} generations below its root; limits.depth is {config.limits.depth}."
-        yield from _excess(config, name, agent.parent)
-    yield from _bad_groups(config)
-    for parent, children in Counter(agent.parent for agent in config.agents.values()).items():
-        if parent is not None and children > config.limits.children:
-            yield f"agents.{parent} has {children} children; limits.children is {config.limits.children}."
-
-
-def _bad_groups(config: SwarmConfig) -> Iterator[str]:
-    for group, members in config.groups.items():
-        if not re.fullmatch(_SLUG, group):
-            yield (
-                f"groups.{group}: a name must be lower-case letters, digits, - and _, at most 63, "
-                "and begin with a letter or digit."
-            )
-        for member in members:
-            if member not in config.agents:
-                yield f"groups.{group}: there is no agent {member!r}{near(member, config.agents)}"
-
-
-def _ancestors(config: SwarmConfig, name: str) -> list[str]:
-    """Parent, grandparent, …; ends at a root, at an unknown parent, or when a name comes again."""
-    chain: list[str] = []
-    above = config.agents[name].parent
-    while above is not None and above in config.agents and above not in chain:
-        chain.append(above)
-        above = config.agents[above].parent
-    return chain
-
-
-def _excess(config: SwarmConfig, name: str, parent: str) -> Iterator[str]:
-    own, given = config.agents[name].permissions, config.agents[parent].permissions
-    for right in _PERMISSIONS:
-        if right in ("access_parent_memory", "announce"):
-            above = (config.agents[each].permissions for each in _ancestors(config, name))
-            excess = getattr(own, right) is True and any(getattr(each, right) is False for each in above)
-        else:
-            excess = getattr(own, right) and not getattr(given, right)
-        if excess:
-            yield f"agents.{name}.permissions.{right}: its parent {parent} does not have this right to give."
