@@ -36,6 +36,7 @@ from swarm.declared import (
     one_of,
 )
 from swarm.errors import PluginError, near
+from swarm.signatures import is_async
 
 HOOKS: Final[dict[str, tuple[str, ...]]] = {
     "init": ("config", "runtime"),
@@ -189,10 +190,10 @@ class Plugin:
         for service in self.services:
             self._check_service(service)
         for model in self.models:
-            if not (model.type.strip() and model.provider.strip() and callable(model.handler)):
-                raise PluginError(
-                    f"Plugin {self.name}: a model needs a type, a provider and a handler that can be called."
-                )
+            what = f"Plugin {self.name}: model {model.type!s}"
+            check_declared(what, model, {"type": NAME, "provider": NAME, "priority": WHOLE})
+            if not is_async(model.handler):
+                raise PluginError(f"{what}: its handler must be an `async def` function.")
         for name, allowed in HOOKS.items():
             if (hook := getattr(self, name)) is not None:
                 check_handler(f"hook {name} of plugin {self.name}", hook, allowed)

@@ -83,12 +83,17 @@ def typed_parameters(what: str, handler: Handler, declared: type[Any] | None) ->
     return Typed(TypedHandler(handler, tuple(own)), struct)
 
 
-def check_handler(what: str, handler: Handler, allowed: Sequence[str] = HANDLER_ARGUMENTS) -> None:
-    """Raises PluginError for a handler that is not async or asks for what nobody can give it."""
-    if not callable(handler) or not (
+def is_async(handler: object) -> bool:
+    """Whether calling it gives what can be awaited: an ``async def``, or an object whose ``__call__`` is one."""
+    return callable(handler) and (
         inspect.iscoroutinefunction(handler)
         or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
-    ):
+    )
+
+
+def check_handler(what: str, handler: Handler, allowed: Sequence[str] = HANDLER_ARGUMENTS) -> None:
+    """Raises PluginError for a handler that is not async or asks for what nobody can give it."""
+    if not is_async(handler):
         raise PluginError(f"The handler of {what} must be an `async def` function.")
     for name, parameter in inspect.signature(handler).parameters.items():
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or name == "self":

@@ -8,6 +8,7 @@ import pytest
 
 from swarm import Action, Evaluator, Plugin, Provider, Service
 from swarm.errors import PluginError
+from swarm.plugin import ModelHandler
 from swarm.testing import agent, say
 
 
@@ -89,6 +90,20 @@ async def test_e3_a_service_of_a_wrong_type_is_refused_with_its_plugin() -> None
     ):
         with pytest.raises(PluginError, match=f"Plugin p: service {kind.__name__}: {sentence}"):
             async with agent("Ada", Plugin("p", services=[kind])):
+                pass
+
+
+async def test_b8_a_model_of_a_wrong_type_is_refused_with_its_plugin() -> None:
+    def not_async(request: Any) -> str:
+        return "no"
+
+    for model, sentence in (
+        (ModelHandler(5, handler, "p"), "model 5: type must be a text that is not empty, not 5"),  # type: ignore[arg-type]
+        (ModelHandler("x", handler, "p", "1"), "model x: priority must be a whole number"),  # type: ignore[arg-type]
+        (ModelHandler("x", not_async, "p"), "model x: its handler must be an `async def` function"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(PluginError, match=f"Plugin p: {sentence}"):
+            async with agent("Ada", Plugin("p", models=[model])):
                 pass
 
 
