@@ -85,8 +85,14 @@ async def test_a_machine_whose_plug_is_pulled_is_replaced_and_a_node_that_is_pid
                     await swarm.stop("ada")
                     await swarm.start("ada")
                     await eventually(apart, seconds=30)
+                    killed = {row["instance"] for row in await swarm.ps() if row["node"] == "node-2"}
                     await _kill_the_warm_parent(machine)
-                    await eventually(apart, seconds=30, what="the slots to be filled again")
+
+                    async def anew() -> bool:
+                        rows = await swarm.ps()
+                        return await apart() and not killed & {row["instance"] for row in rows}
+
+                    await eventually(anew, seconds=30, what="the slots to be filled again")
                     await eventually(lambda: "Z" not in children(machine.pid()).values(), what="no zombie")
                     assert await machine.stop() == 0, machine.log
 
