@@ -13,6 +13,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -141,12 +142,16 @@ class Authority:
         host: str = "127.0.0.1",
         monitor_port: int | None = None,
         max_connections: int = 65536,
+        cluster: str = "",
+        routes: Sequence[str] = (),
     ) -> str:
         """The text of a ``nats-server`` configuration that trusts this authority and keeps no state.
 
         It holds no secret, and the same keys make an equivalent text each time, so that credentials
         outlive the server. Without `port` the one who starts the server says where it listens.
-        `monitor_port` opens the server's own health page on loopback.
+        `monitor_port` opens the server's own health page on loopback. `cluster` is the HOST:PORT for the other
+        servers of a cluster, and `routes` are theirs: whoever reaches that port is one of them, so it belongs on a
+        network of their own.
         """
         account, system = self._keys["account"], self._keys["system"]
         lines = [
@@ -168,6 +173,11 @@ class Authority:
         ]
         if monitor_port is not None:
             lines.insert(0, f'http: "127.0.0.1:{monitor_port}"')
+        if cluster:
+            named = ", ".join(json.dumps(f"nats-route://{route}") for route in routes)
+            lines.append(
+                f"cluster {{ name: {json.dumps(self.swarm)}, listen: {json.dumps(cluster)}, routes: [{named}] }}"
+            )
         if port is not None:
             lines.insert(0, f"listen: {json.dumps(f'{host}:{port}')}")
         return "\n".join(lines) + "\n"

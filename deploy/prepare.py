@@ -47,6 +47,8 @@ def prepare_keys(
     monitor_port: int | None,
     nats_conf: Path,
     store_password: Path,
+    cluster: str = "",
+    routes: Sequence[str] = (),
 ) -> Authority:
     """Make what the servers start with. `nats_conf` holds no secret; an authority or password that is there stays.
 
@@ -58,7 +60,9 @@ def prepare_keys(
     authority = authority_of(project, swarm)
     project.secret("project")  # agents' passwords are derived from it: it belongs to the keys
     try:
-        text = authority.server_config(port=int(port), host=host, monitor_port=monitor_port)
+        text = authority.server_config(
+            port=int(port), host=host, monitor_port=monitor_port, cluster=cluster, routes=routes
+        )
         fresh = nats_conf.with_name(f".{nats_conf.name}.{os.getpid()}")
         fresh.write_text(text)
         fresh.chmod(0o644)  # the server may run as somebody else
@@ -230,6 +234,8 @@ async def _run(args: Namespace) -> list[str]:
             monitor_port=args.monitor_port,
             nats_conf=args.nats_conf,
             store_password=args.store_password,
+            cluster=args.cluster,
+            routes=args.route,
         )
         return []
     bus_url = getattr(args, "bus_url", None) or plan.config.bus.url or ""
@@ -263,6 +269,14 @@ def _parser() -> ArgumentParser:
     keys = commands.add_parser("keys", help="before the servers start")
     keys.add_argument("--listen", default="0.0.0.0:4222", metavar="HOST:PORT", help="where NATS listens")
     keys.add_argument("--monitor-port", type=int, metavar="PORT", help="NATS's health page, on its loopback")
+    keys.add_argument("--cluster", default="", metavar="HOST:PORT", help="where NATS listens for its cluster")
+    keys.add_argument(
+        "--route",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="another server's --cluster; again for more",
+    )
     keys.add_argument("--nats-conf", type=Path, required=True, metavar="FILE", help="written")
     keys.add_argument("--store-password", type=Path, required=True, metavar="FILE", help="written once")
     for name, help_text in (
