@@ -95,7 +95,7 @@ def _sentence(project: Project, name: str, missing: int, wanted: int, rows: list
     how_many = "is not ready" if wanted == 1 else f"has {wanted - missing} of {wanted} ready"
     if not reason:
         logs = sorted(project.logs.glob(f"{name}-[0-9]*.log"), key=lambda log: log.stat().st_mtime)
-        reason = last_line(logs[-1]) if logs else "its log is empty"
+        reason = (last_line(logs[-1]) if logs else "") or "its log is empty"
     return f"{name} {how_many} ({states}): {reason}; see `swarm logs {name}`"
 
 

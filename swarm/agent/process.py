@@ -24,6 +24,7 @@ from bus.credentials import Credentials
 from bus.errors import BusError
 from swarm.agent.instance import BAD_CONFIGURATION, DEPENDENCY_DOWN, Instance, Stop
 from swarm.agent.runtime import AgentRuntime
+from swarm.agent.services import ServiceFailed
 from swarm.agent.spec import AgentSpec
 from swarm.character import load_character
 from swarm.errors import CharacterError, ConfigError, PluginError, StoreDown, SwarmError
@@ -70,6 +71,8 @@ async def _live(spec: AgentSpec, redaction: Redaction) -> int:
 
 def _exit_code(error: BaseException) -> int:
     match error:
+        case ServiceFailed() if error.is_away:
+            return DEPENDENCY_DOWN
         case CharacterError() | PluginError() | ConfigError():
             return BAD_CONFIGURATION
         case StoreDown() | BusError():

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from bus.errors import BusError
 from swarm.agent.bounded import TookTooLong, bounded
 from swarm.agent.breaker import Sleep
 from swarm.agent.storable import describe
 from swarm.components import Service, ServiceStatus
-from swarm.errors import PluginError, near
+from swarm.errors import PluginError, StoreDown, near
 
 if TYPE_CHECKING:
     from swarm.agent.runtime import AgentRuntime
@@ -31,6 +32,8 @@ CRASHES: Final = 8
 CRASH_WINDOW: Final = 300.0
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 30.0
+_ON_DISK: Final = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""What no waiting mends."""
 
 
 class ServiceFailed(PluginError):
@@ -39,6 +42,14 @@ class ServiceFailed(PluginError):
     def __init__(self, text: str, plugin: str) -> None:
         super().__init__(text)
         self.plugin = plugin
+
+    @property
+    def is_away(self) -> bool:
+        """Whether what it connects to may only be away, so that another start may do."""
+        cause = self.__cause__
+        return isinstance(cause, (OSError, TookTooLong, BusError, StoreDown)) and not isinstance(
+            cause, _ON_DISK
+        )
 
 
 class Services:

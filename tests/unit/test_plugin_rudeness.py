@@ -174,6 +174,33 @@ async def test_e4_a_service_that_does_not_start_is_said_with_its_plugin_and_what
             pass
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConnectionRefusedError("rates:80"), 69),
+        (TimeoutError(), 69),
+        (FileNotFoundError("x"), 78),
+        (KeyError("x"), 78),
+    ],
+    ids=repr,
+)
+async def test_e4_a_service_whose_far_end_is_away_at_the_start_once_quarantined_its_agent_for_good(
+    error: Exception, code: int
+) -> None:
+    from swarm.agent.process import _exit_code
+
+    class Far(Service):
+        service_type = "far"
+
+        async def start(self) -> None:
+            raise error
+
+    with pytest.raises(PluginError) as failed:
+        async with agent("Ada", plugin(services=[Far])):
+            pass
+    assert _exit_code(failed.value) == code  # 69 is started again after a while, 78 is not
+
+
 async def test_e4_an_optional_plugin_whose_service_fails_goes_out_with_what_needs_it_and_the_agent_works() -> (
     None
 ):
