@@ -10,8 +10,14 @@ from typing import Any, Protocol, TypeVar
 import asyncpg
 import msgspec
 
+from swarm.ids import string_to_uuid
+from swarm.ledger import Ledger
 from swarm.records import DeliveryState, LedgerKind, TaskState
+from swarm.stores.postgres import role_name
+from swarm.stores.postgres.roles import verifier
 from tests.contract.store_fixtures import FAMILY, MemoryWorld, PostgresWorld, World
+
+GROUPS = {"press": ("boss", "reader")}
 
 START: int = 1_800_000_000_000
 """Where the machine's clock begins, in Unix milliseconds."""
@@ -77,6 +83,9 @@ class Ground(Protocol):
 
     def set_clock(self, now: int) -> None: ...
 
+    def make_login(self, ledger: Ledger, agent: str) -> None:
+        """As a node does for an agent that was spawned."""
+
     def tables(self) -> Tables: ...
 
 
@@ -93,10 +102,12 @@ class MemoryGround:
         self._now = START
         self.world = MemoryWorld()
         self.world.database._clock = lambda: self._now / 1000
-        self.run(self.world.another_ledger().provision(FAMILY, {}))
+        self.run(self.world.another_ledger().provision(FAMILY, {}, groups=GROUPS))
 
     def set_clock(self, now: int) -> None:
         self._now = now
+
+    def make_login(self, ledger: Ledger, agent: str) -> None: ...
 
     def tables(self) -> Tables:
         database = self.world.database
@@ -214,7 +225,16 @@ class PostgresGround:
         self.run(self._admin.execute(self._empty))
         self.run(self._admin.execute("update lease set holder = null, epoch = 0, expires_at = 0"))
         self.run(self._admin.execute("update tally set upto = 0, rows = 0"))
-        self.run(self.world.ledger.provision(FAMILY, {}))
+        ours = [each.name for each in FAMILY]
+        spawned = "select id from agents where not reserved and name <> all ($1)"  # by an earlier run
+        for table in ("characters", "agents"):
+            self.run(self._admin.execute(f"delete from {table} where id in ({spawned})", ours))
+        self.run(self.world.ledger.provision(FAMILY, {}, groups=GROUPS))
+
+    def make_login(self, ledger: Ledger, agent: str) -> None:
+        id = string_to_uuid(agent)
+        secret = verifier(role_name(self.world.swarm, id), self.world.password(agent))
+        assert self.run(ledger.set_verifier(id, secret))
 
     def set_clock(self, now: int) -> None:
         self.run(self._admin.execute(f"update test_clock set now = {now}"))

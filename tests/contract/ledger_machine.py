@@ -7,6 +7,7 @@ lease and wake up believing that they have it; instances commit late, twice, out
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from hypothesis import assume
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bus.errors import Refused
-from swarm.errors import NoAuthority, StoreError, UnknownAgent
+from swarm.errors import NoAuthority, StoreError, UnknownAgent, UnknownChild
 from swarm.ids import string_to_uuid
 from swarm.ledger import LeaseLost, Ledger
 from swarm.records import (
@@ -23,6 +24,7 @@ from swarm.records import (
     Content,
     Dispatch,
     Memory,
+    NewChild,
     NewTask,
     Outgoing,
     TaskOutcome,
@@ -30,22 +32,34 @@ from swarm.records import (
 )
 from swarm.retention import PARTS, Retention
 from tests.contract import ledger_invariants as invariants
-from tests.contract.ledger_ground import START, DeliveryRow, Ground, Tables, TaskRow
+from tests.contract.ledger_ground import GROUPS, START, DeliveryRow, Ground, Tables, TaskRow
 from tests.contract.ledger_invariants import History
 from tests.contract.store_fixtures import CONTROL, FAMILY, plan
 
 AGENTS = ("boss", "reader", "writer", "stranger")
+KID = "kid"
+"""A child that is made and taken out again while the machine runs."""
+RIGHTS = ("create_children", "control_children", "access_parent_memory", "announce")
 LEASE = 30.0
 AGES = Retention(messages=2 / 24, announcements=2 / 24, notices=1 / 24, dead=3 / 24, tasks=2 / 24, memories=0)
 
 agents = st.sampled_from(AGENTS)
+children = st.sampled_from((*AGENTS, KID))
+rights = st.dictionaries(st.sampled_from(RIGHTS), st.booleans())
 senders = st.sampled_from(("operator", *AGENTS))
+NOBODY = ("nobody", "role:none", "group:none")
 rooms = st.sampled_from(("plan", "lobby"))
 addresses = st.sampled_from(
-    (*AGENTS, *AGENTS, "reader", "parent", "children", "role:summarise", "all", "nobody", "role:none")
+    [*AGENTS, *AGENTS, "reader", KID, "parent", "children", "role:summarise", "all", "group:press", *NOBODY]
 )
 outcomes = st.sampled_from((None, "completed", "completed", "failed", "rejected", "input-required", "again"))
 seconds = st.sampled_from((None, None, None, 5, 100))
+
+
+def kid(permissions: dict[str, bool]) -> NewChild:
+    return NewChild(
+        name=KID, id=string_to_uuid(KID), character={"name": KID}, version="1", permissions=permissions
+    )
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -63,6 +77,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.numbers = 0
         self.parents: dict[str, str | None] = {}
         self.control: set[str] = set()
+        self.present: tuple[str, ...] = AGENTS
+        """Who is in the swarm."""
+        self.settled: set[int] = set()
+        """Dead letters that were sent again or dropped."""
 
     # ── the world ─────────────────────────────────────────────────────────────────────────────────
     @initialize()
@@ -70,6 +88,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ground.fresh()
         self.parents = {each.name: each.parent for each in FAMILY}
         self.control = {each.name for each in FAMILY if each.permissions.control_children}
+        self.present, self.settled = AGENTS, set()
         self._succeed()
         # So that there is something to do from the first step on.
         for text in ("one", "two"):
@@ -138,6 +157,11 @@ class LedgerMachine(RuleBasedStateMachine):
             "end_overdue": ledger.end_overdue,
             "set_desired": lambda: ledger.set_desired("reader", "stopped"),
             "prune": lambda: ledger.prune("messages", AGES),
+            "spawn": lambda: ledger.spawn("boss", kid({})),
+            "remove_child": lambda: ledger.remove_child(None, KID),
+            "permit": lambda: ledger.permit(KID, {"announce": False}),
+            "requeue": lambda: ledger.requeue(seqs[0], wanted.id, "operator"),
+            "drop_dead": lambda: ledger.drop_dead(seqs[0], "operator"),
         }
         name = data.draw(st.sampled_from(sorted(writes)))
         before = self.ground.tables()
@@ -162,26 +186,79 @@ class LedgerMachine(RuleBasedStateMachine):
             if each.name == "writer" else each
             for each in FAMILY
         ]  # fmt: skip
-        self.ground.run(self._renew().provision(plans, {}))
+        self.ground.run(self._renew().provision(plans, {}, groups=GROUPS))
+        self._nobody_has_more_than_its_parent()
         self.parents["writer"] = writer_has
         self.control = {"boss"} if controls else set()
         for row in self.ground.tables().deliveries:
             if row.kind == "task" and row.state == "accepted":
-                assert self._may(row.sender, row.recipient or ""), f"I9: {row} has no authority any more"
+                assert self._controls(row.sender, row.recipient or ""), f"I9: {row} has no authority any more"
 
     @rule(agent=agents, desired=st.sampled_from(("running", "stopped")))
     def an_operator_stops_or_starts(self, agent: str, desired: Any) -> None:
         self.ground.run(self._renew().set_desired(agent, desired))
 
+    # ── families ──────────────────────────────────────────────────────────────────────────────────
+    @rule(parent=st.sampled_from(("boss", "boss", "stranger")), given=rights)
+    def spawn(self, parent: str, given: dict[str, bool]) -> None:
+        """I9: who may not create children creates none, and a child has no more than its parent."""
+        ledger, before = self._renew(), self.ground.tables()
+        try:
+            new = self.ground.run(ledger.spawn(parent, kid(given)))
+        except (Refused, StoreError):
+            assert self.ground.tables() == before
+            return
+        assert parent == "boss" and parent in self.control, f"I9: {parent} made a child"
+        assert new == (KID not in self.present)
+        if new:
+            self.ground.make_login(self._renew(), KID)
+            self.parents[KID], self.present = "boss", (*AGENTS, KID)
+        self._nobody_has_more_than_its_parent()
+
+    def spawn_again(self) -> None:
+        assert self.ground.run(self._renew().spawn("boss", kid({})))
+        self.ground.make_login(self._renew(), KID)
+        self.parents[KID], self.present = "boss", (*AGENTS, KID)
+
+    @precondition(lambda self: KID in self.present)
+    @rule(by=st.sampled_from((None, "boss", "stranger")))
+    def remove(self, by: str | None) -> None:
+        try:
+            self.ground.run(self._renew().remove_child(by, KID))
+        except Refused:
+            assert by is not None and not self._controls(by, KID)
+            return
+        assert by is None or self._controls(by, KID), f"I9: {by} removed a child"
+        self.present = AGENTS
+
+    @precondition(lambda self: KID in self.present)
+    @rule(given=rights)
+    def permit(self, given: dict[str, bool]) -> None:
+        try:
+            self.ground.run(self._renew().permit(KID, given))
+        except Refused:
+            assert any(given.values())
+        self._nobody_has_more_than_its_parent()
+
+    def _nobody_has_more_than_its_parent(self) -> None:
+        known = {record.name: record for record in self.ground.run(self._renew().agents())}
+        for record in known.values():
+            above = known.get(record.parent or "")
+            for right in RIGHTS if above is not None else ():
+                has = getattr(record.permissions, right), getattr(above.permissions, right)
+                assert has != (True, False), f"I9: {record.name} may {right} and {record.parent} may not"
+
     # ── sending ───────────────────────────────────────────────────────────────────────────────────
     def _behind(self, sender: str, to: str, kind: str) -> list[frozenset[str]]:
         """The sets of recipients that are right; several where one of a role is chosen."""
-        others = [name for name in AGENTS if name != sender]
+        others = [name for name in self.present if name != sender]
         match to:
             case "all":
                 return [frozenset(others)]
             case "children":
                 return [frozenset(name for name in others if self.parents[name] == sender)]
+            case "group:press":
+                return [frozenset(GROUPS["press"]) - {sender}]
             case "parent":
                 above = self.parents.get(sender)
                 return [frozenset([above] if above else [])]
@@ -190,7 +267,7 @@ class LedgerMachine(RuleBasedStateMachine):
             case "role:summarise":
                 return [frozenset([name]) for name in others if name in ("reader", "writer")] or [frozenset()]
             case _:
-                return [frozenset([to] if to in others else [])]
+                return [frozenset([to] if to in self._known() and to != sender else [])]
 
     @rule(sender=senders, to=addresses, room=rooms, announce=st.booleans(), ttl=seconds)
     def tell(self, sender: str, to: str, room: str, announce: bool, ttl: int | None) -> None:
@@ -233,9 +310,16 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ground.tables() == before
 
     def _may(self, sender: str, child: str) -> bool:
+        """Also while the child is taken out: it is known, and what is for it waits."""
+        return child in self._known() and self._controls(sender, child)
+
+    def _known(self) -> tuple[str, ...]:
+        return (*AGENTS, KID) if KID in self.parents else AGENTS
+
+    def _controls(self, sender: str, child: str) -> bool:
         return sender == "operator" or (self.parents.get(child) == sender and sender in self.control)
 
-    @rule(sender=senders, child=agents, most=st.integers(1, 4), ttl=seconds, data=st.data())
+    @rule(sender=senders, child=children, most=st.integers(1, 4), ttl=seconds, data=st.data())
     def delegate(self, sender: str, child: str, most: int, ttl: int | None, data: st.DataObject) -> None:
         mine = [task.id for task in self.tables.tasks if task.child == sender]
         above = data.draw(st.sampled_from([None, *mine]))
@@ -254,9 +338,9 @@ class LedgerMachine(RuleBasedStateMachine):
                     if sender == "operator"
                     else store(sender).delegate([task])
                 )
-            except NoAuthority:
+            except (NoAuthority, UnknownAgent, UnknownChild) as error:
                 self.done.refused.add(task.id)
-                assert not self._may(sender, child)
+                assert not self._may(sender, child), error
                 return
             assert self._may(sender, child), f"I9: {sender} gave {child} a task"
             assert (given.id, given.state, given.child) == (task.id, "submitted", child), again
@@ -286,7 +370,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def commit(self, data: st.DataObject, gives_up: bool, ends: Any, tells: str | None) -> None:
         """An instance commits something that it has, in whatever order."""
         dispatched = {row.seq for row in self.tables.deliveries if row.state == "dispatched"}
-        has = [one for one in self.in_hand if one.delivery in dispatched]
+        has = [one for one in self.in_hand if one.delivery in dispatched and one.recipient in self.present]
+        assume(has)
         self._commit(data.draw(st.sampled_from(has)), gives_up, ends, tells)
 
     @precondition(lambda self: self.in_hand)
@@ -296,6 +381,7 @@ class LedgerMachine(RuleBasedStateMachine):
         dead, a newer attempt."""
         was = self._renew() and self.ground.tables()
         one = data.draw(st.sampled_from(self.in_hand))
+        assume(one.recipient in self.present)
         expected = self._verdict(one)
         self._commit(one, gives_up, ends, "all")
         if expected != "committed":
@@ -404,6 +490,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def report(self, data: st.DataObject) -> None:
         task = data.draw(st.sampled_from(self.tables.tasks))
+        assume(task.child in self.present)
         attempt = data.draw(st.integers(max(task.attempts - 1, 0), task.attempts))
         written = self.ground.run(self.ground.world.store(task.child).report(task.id, attempt, 50.0, "half"))
         assert written == (task.state == "working" and attempt == task.attempts)
@@ -417,9 +504,9 @@ class LedgerMachine(RuleBasedStateMachine):
             if above.parent == by:
                 return True
             above = known.get(above.parent_task or "")
-        elder = self.parents[task.child]
+        elder = self.parents.get(task.child)
         while elder is not None and elder != by:
-            elder = self.parents[elder]
+            elder = self.parents.get(elder)
         return by == "operator" or (elder == by and by in self.control)
 
     @precondition(lambda self: self.tables.tasks)
@@ -449,6 +536,37 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert changed.state in TERMINAL_TASK_STATES
                 assert changed.state == (task.state if task.state in TERMINAL_TASK_STATES else "canceled")
 
+    # ── dead letters ──────────────────────────────────────────────────────────────────────────────
+    @precondition(lambda self: any(row.state in ("expired", "dead") for row in self.tables.deliveries))
+    @rule(data=st.data(), drops=st.booleans())
+    def settle_a_dead_letter(self, data: st.DataObject, drops: bool) -> None:
+        """Once, and what goes again goes with today's authority, to the same recipient, under a new id."""
+        lost = [row for row in self.tables.deliveries if row.state in ("expired", "dead")]
+        row, ledger, id = data.draw(st.sampled_from(lost)), self._renew(), self._id("again")
+        before = self.ground.tables()
+        try:
+            if drops:
+                self.ground.run(ledger.drop_dead(row.seq, "operator"))
+            else:
+                self.ground.run(ledger.requeue(row.seq, id, "operator"))
+        except (Refused, StoreError) as error:
+            assert self.ground.tables() == before
+            self.done.refused.add(id)
+            gone = {row.sender, row.recipient} - {*self.present, "operator"}
+            unfit = row.kind not in ("tell", "announce", "task") or gone
+            powerless = row.kind == "task" and not self._may(row.sender, row.recipient or "")
+            assert row.seq in self.settled or (not drops and (unfit or powerless)), (row, error)
+            return
+        assert row.seq not in self.settled, f"{row} was settled twice"
+        self.settled.add(row.seq)
+        if drops:
+            assert self.ground.tables() == before
+        elif row.kind == "task":
+            assert self._may(row.sender, row.recipient or ""), f"I9: {row} went again"
+            self.done.tasks.add(id)
+        else:
+            self.done.sent[id, row.sender] = frozenset({row.recipient or ""})
+
     @rule()
     def wake_tasks(self) -> None:
         self.ground.run(self._renew().wake_tasks())
@@ -468,6 +586,16 @@ class LedgerMachine(RuleBasedStateMachine):
         left, tasks = {row.seq for row in now.deliveries}, {task.id for task in now.tasks}
         assert left >= {row.seq for row in was.deliveries if row.open}
         assert tasks >= {task.id for task in was.tasks if task.state not in TERMINAL_TASK_STATES}
+        self._look()
+        self._counts_are_right()
+
+    def _counts_are_right(self) -> None:
+        """Nobody counts all of it any more; what is said must be so all the same."""
+        counted = Counter(f"deliveries.{row.state}" for row in self.tables.deliveries)
+        counted.update(f"tasks.{task.state}" for task in self.tables.tasks)
+        said = self.ground.run(self._renew().stats())
+        said = {what: n for what, n in said.items() if what.startswith(("deliveries.", "tasks."))}
+        assert said == counted, f"I6: {said} are counted, and {counted} are there"
 
     # ── after each step ───────────────────────────────────────────────────────────────────────────
     @invariant()
@@ -503,10 +631,18 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ground.run(ledger.end_overdue())
         self._look()
         self.ground.run(ledger.wake_tasks())
-        for agent in AGENTS:
+        everybody = self._known()
+        for agent in everybody:
             self.ground.run(ledger.release_all_but(agent, []))
         self._look()
-        for one in self.ground.run(ledger.claim(dict.fromkeys(AGENTS, 100))):
+        if KID in everybody and KID not in self.present:  # it comes back for its mail
+            self.ground.run(ledger.set_desired("boss", "running"))
+            self.ground.run(
+                ledger.provision([plan("boss", permissions=CONTROL), *FAMILY[1:]], {}, groups=GROUPS)
+            )
+            self.control = {"boss"}
+            self.spawn_again()
+        for one in self.ground.run(ledger.claim(dict.fromkeys(everybody, 100))):
             self._look()
             self._commit(one, False, "completed", None)
         self._look()
