@@ -341,3 +341,20 @@ async def test_a_successor_that_does_not_come_ends_the_roll_and_the_others_stay(
     await eventually(
         lambda: node.of("reader") == ["reader-1-1", "reader-2-0"], what="the slot is filled later"
     )
+
+
+async def test_x7_while_nothing_waits_neither_a_policy_nor_sleep_asks_the_ledger(house: House) -> None:
+    coordinator = await house.coordinator()
+    node = await living(house)
+    await eventually(lambda: node.of("owl") and node.of("worker"))
+    await eventually(lambda: not node.of("owl"), what="the owl sleeps")
+    term = coordinator.term
+    assert term is not None
+    await eventually(lambda: term.presence.ready("worker") and not term.router.may_wait("worker"))
+    house.database.down = True  # whoever asks it now is told so
+    try:
+        await term.scaling.follow()
+        await term.sleeping.wake_called()
+        await term.sleeping.let_sleep(term.presence.clock())
+    finally:
+        house.database.down = False
