@@ -50,6 +50,7 @@ TABLES = (
     "paces",
     "conversations",
     "storms",
+    "tally",
     "schema_migrations",
 )
 

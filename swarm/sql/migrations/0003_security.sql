@@ -19,10 +19,10 @@ as $$
                 then split_part(session_user, '.', 2)::uuid end
 $$;
 
--- Whose memories the agent may read: its own, and its parent's if it was given that right.
+-- Whose memories the agent may read: its own, and its parent's if it was given that right and is still its child.
 create function readable() returns uuid[] language sql stable security definer set search_path from current
 as $$
-    select array_remove(array[a.id, case when a.access_parent_memory then a.parent end], null)
+    select array_remove(array[a.id, case when a.access_parent_memory and a.planned then a.parent end], null)
     from agents a where a.id = me()
 $$;
 

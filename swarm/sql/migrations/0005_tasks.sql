@@ -91,7 +91,8 @@ end $$;
 -- Whether the one may give tasks to the other: the operator, or a parent with that right.
 create function may_delegate(p_sender agents, p_child agents) returns boolean language sql immutable
 as $$
-    select p_sender.name = 'operator' or (p_child.parent = p_sender.id and p_sender.control_children) is true
+    select p_sender.name = 'operator'
+        or (p_child.parent = p_sender.id and p_sender.control_children and p_child.planned and p_sender.planned) is true
 $$;
 
 -- Put a task on its way to the child as `p_message`: the first time under its own id, then as often as it goes again.

@@ -322,7 +322,13 @@ class MemoryDatabase:
         return self.tasks[id]
 
     def authority(self, sender: AgentRow, child: AgentRow) -> bool:
-        return sender.name == OPERATOR or (child.parent == sender.id and sender.permissions.control_children)
+        """Who was removed is nobody's child, and nobody's parent."""
+        return sender.name == OPERATOR or (
+            child.parent == sender.id
+            and sender.permissions.control_children
+            and child.planned
+            and sender.planned
+        )
 
     def task_value(self, row: TaskRow) -> Task:
         return task_value(row, self.name(row.parent), self.name(row.child))
@@ -345,7 +351,7 @@ class MemoryDatabase:
     def readable(self, agent: AgentRow) -> Iterator[tuple[str, Shelf]]:
         """The agent's own memories, and its parent's if it was given that right; each with the owner's id."""
         owners = [agent.id]
-        if agent.parent is not None and agent.permissions.access_parent_memory:
+        if agent.parent is not None and agent.permissions.access_parent_memory and agent.planned:
             owners.append(agent.parent)
         for owner in owners:
             if (shelf := self.shelves.get(owner)) is not None:
