@@ -51,7 +51,7 @@ async def log_in(postgres_world: PostgresWorld) -> AsyncIterator[LogIn]:
 
 def delegate(raw: Raw, child: str, **more: Any) -> Coroutine[Any, Any, Any]:
     given = [{"id": new_id(), "child": child, "goal": "obey", **more}]
-    return raw.fetch("select * from delegate_tasks($1)", json.dumps(given))  # type: ignore[no-any-return]
+    return raw.fetch("select * from delegate_tasks($1)", json.dumps(given))
 
 
 @pytest.mark.parametrize(
