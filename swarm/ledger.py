@@ -173,8 +173,9 @@ class Ledger(Protocol):
     async def requeue(self, delivery: int, id: str, by: str) -> Requeued:
         """Send a dead letter again, to the same recipient, as message `id` linked to the old (`requeue_of`), as
         if its sender sent it now: today's authority, its recipient's bounds, a new time to live as long as the
-        first. Raises Refused for one that was requeued or dropped before (it says as what, by whom), for results
-        and notices, for a sender or recipient that is gone; and what `accept` and `delegate` raise."""
+        first. A task goes again as `retry` has it, which then finds the same one; its id is the one returned.
+        Raises Refused for one that was requeued or dropped before (it says as what, by whom), for results and
+        notices, for a sender or recipient that is gone; and what `accept` and `retry` raise."""
 
     async def drop_dead(self, delivery: int, by: str) -> None:
         """Mark a dead letter as done with; it stays. Raises Refused as `requeue` does."""

@@ -548,13 +548,20 @@ class LedgerMachine(RuleBasedStateMachine):
             if drops:
                 self.ground.run(ledger.drop_dead(row.seq, "operator"))
             else:
-                self.ground.run(ledger.requeue(row.seq, id, "operator"))
+                id = self.ground.run(ledger.requeue(row.seq, id, "operator")).id
         except (Refused, StoreError) as error:
             assert self.ground.tables() == before
             self.done.refused.add(id)
             gone = {row.sender, row.recipient} - {*self.present, "operator"}
             unfit = row.kind not in ("tell", "announce", "task") or gone
-            powerless = row.kind == "task" and not self._may(row.sender, row.recipient or "")
+            powerless = row.kind == "task" and (
+                not self._may(row.sender, row.recipient or "")
+                or any(
+                    task.state not in ("failed", "canceled", "rejected")
+                    for task in self.tables.tasks
+                    if row.room == f"task:{task.id}"
+                )
+            )
             assert row.seq in self.settled or (not drops and (unfit or powerless)), (row, error)
             return
         assert row.seq not in self.settled, f"{row} was settled twice"

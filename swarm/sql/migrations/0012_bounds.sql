@@ -128,16 +128,19 @@ begin
     end if;
 end $$;
 
--- Send a dead letter again as message `p_new`, if its sender might send it today. Returns the recipients' names.
-create function requeue_dead_letter(p_epoch bigint, p_delivery bigint, p_new uuid, p_by text) returns text[] language plpgsql
+-- Send a dead letter again as message `p_new`, if its sender might send it today; a task is given again by
+-- `retry_task`, so that this and `swarm task retry` find what the other has made. Returns what it goes as and to whom.
+create function requeue_dead_letter(p_epoch bigint, p_delivery bigint, p_new uuid, p_by text, out id uuid, out names text[])
+language plpgsql
 as $$
+#variable_conflict use_column
 declare
     v_delivery deliveries;
     v_message messages;
-    v_task tasks;
     v_sender agents;
     v_recipient agents;
     v_now bigint := now_ms();
+    v_id uuid := p_new;
     v_names text[];
     v_refused text;
 begin
@@ -156,15 +159,8 @@ begin
         raise exception 'Its recipient % is no longer in the swarm', v_recipient.name using errcode = 'SW031';
     end if;
     if v_delivery.kind = 'task' then
-        select * into v_task from tasks where id = task_of(v_delivery.room);
-        if v_task.state not in ('completed', 'failed', 'canceled', 'rejected') then
-            raise exception 'Its task % is %: it goes on without this', v_task.id, v_task.state using errcode = 'SW031';
-        end if;
-        select array_agg(t.child) into v_names
-        from accept_tasks(v_sender.id, jsonb_build_array(jsonb_build_object(
-            'id', p_new, 'child', v_recipient.name, 'goal', v_task.goal, 'input', v_task.input,
-            'deadline', v_now + (v_task.deadline - v_task.created_at), 'max_attempts', v_task.max_attempts,
-            'parent_task', v_task.parent_task, 'hops', v_task.hops, 'traceparent', v_task.traceparent))) t;
+        select (r.task).id, r.names into v_id, v_names
+        from retry_task((select a.id from agents a where a.name = 'operator'), task_of(v_delivery.room)) r;
     else
         select a.names, a.refused into v_names, v_refused
         from accept_messages(v_sender.id, jsonb_build_array(jsonb_build_object(
@@ -176,9 +172,10 @@ begin
             raise exception 'It cannot be sent again now: %', substr(v_refused, strpos(v_refused, ': ') + 2) using errcode = 'SW031';
         end if;
     end if;
-    update messages set requeue_of = v_message.id where id = p_new and sender = v_sender.id;
-    update dead_letters set requeued_as = p_new, requeued_at = v_now, requeued_by = p_by where delivery = p_delivery;
-    return v_names;
+    update messages m set requeue_of = v_message.id where m.id = v_id and m.sender = v_sender.id;
+    update dead_letters l set requeued_as = v_id, requeued_at = v_now, requeued_by = p_by where l.delivery = p_delivery;
+    id := v_id;
+    names := v_names;
 end $$;
 
 create function drop_dead_letter(p_epoch bigint, p_delivery bigint, p_by text) returns void language plpgsql

@@ -178,7 +178,7 @@ select * from dead_list where delivery = $1;
 select * from dead_list where id = $1 and ($2::text is null or recipient = $2) order by delivery;
 
 -- name: requeue
-select requeue_dead_letter($1, $2, $3, $4);
+select * from requeue_dead_letter($1, $2, $3, $4);
 
 -- name: drop_dead
 select drop_dead_letter($1, $2, $3);

@@ -7,12 +7,12 @@ from typing import Final
 
 from bus.errors import Refused
 from swarm.dead_letters import DeadLetter, Requeued
-from swarm.records import NewTask, Outgoing
+from swarm.records import OPERATOR, Outgoing
 from swarm.stores.memory.accepting import accept
 from swarm.stores.memory.database import MemoryDatabase
-from swarm.stores.memory.delegation import delegate
 from swarm.stores.memory.jsonb import content_json
 from swarm.stores.memory.rows import ANSWERS, AgentRow, DeliveryRow
+from swarm.stores.memory.task_life import retry
 
 TOO_OLD: Final = "it waited longer than its recipient keeps mail (inbox_days)"
 
@@ -61,21 +61,8 @@ def requeue(database: MemoryDatabase, delivery: int, id: str, by: str) -> Requeu
     now = database.now()
     to = recipient.name if recipient else message.address
     if message.kind == "task":
-        old = database.task_of(row)
-        if old.open:
-            raise _refused(f"Its task {old.id} is {old.state}: it goes on without this")
-        again = NewTask(
-            id=id,
-            child=to,
-            goal=old.goal,
-            input=old.input,
-            deadline=None if old.deadline is None else now + old.deadline - old.created_at,
-            max_attempts=old.max_attempts,
-            parent_task=old.parent_task,
-            hops=old.hops,
-            traceparent=old.traceparent,
-        )
-        names = tuple(task.child for task in delegate(database, sender, [again]))
+        change = retry(database, database.names[OPERATOR], database.task_of(row).id)
+        id, names = change.task.id, change.names
     else:
         sent = Outgoing(
             id=id,

@@ -234,7 +234,7 @@ class PostgresLedger(HierarchyPart, ScalingPart):
             rows = await self._write("requeue", delivery, check_id("message", id), by, id=id)
         except UnknownAgent as error:
             raise await self._with_near_names(error.address) from None
-        return Requeued(delivery, id, tuple(sorted(rows[0][0])))
+        return Requeued(delivery, str(rows[0]["id"]), tuple(sorted(rows[0]["names"])))
 
     async def drop_dead(self, delivery: int, by: str) -> None:
         await self._write("drop_dead", delivery, by, id=f"dead letter {delivery}")

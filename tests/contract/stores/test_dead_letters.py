@@ -141,6 +141,29 @@ async def test_requeue_asks_for_todays_authority_and_room(world: World) -> None:
     assert new_task is not None and (new_task.goal, new_task.child) == (tasked.goal, "reader")
 
 
+async def test_a_task_whose_letter_was_sent_again_was_done_twice_when_it_was_retried_too(
+    world: World,
+) -> None:
+    """`swarm dead requeue` and `swarm task retry` are one thing for a task, and have one bound."""
+    given = task("reader", deadline=now() - 1)
+    for first in ("requeue", "retry"):
+        await world.store("boss").delegate([given])
+        await world.ledger.end_overdue()
+        (letter,) = await world.ledger.dead_letters_of(given.id)
+        if first == "retry":
+            retried = (await world.ledger.retry("operator", given.id)).task.id
+            again = (await world.ledger.requeue(letter.delivery, new_id(), "operator")).id
+        else:
+            again = (await world.ledger.requeue(letter.delivery, new_id(), "operator")).id
+            retried = (await world.ledger.retry("operator", given.id)).task.id
+        assert again == retried
+        new_task = await world.ledger.task(again)
+        assert new_task is not None and new_task.retry_of == given.id
+        (settled,) = await world.ledger.dead_letters_of(given.id)
+        assert settled.requeued_as == again
+        given = task("writer", deadline=now() - 1)
+
+
 async def test_a_notice_is_never_sent_again(world: World) -> None:
     await die(world, message("reader"))
     for _ in range(3):
