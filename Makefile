@@ -6,10 +6,11 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TESTS ?= tests
 WORKERS ?= 2
+export SEED SEEDS MINUTES KINDS FOLDER
 RUNS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-containers asyncapi machine failpoints lint bench endurance lock clean
+.PHONY: help install demo test test-containers asyncapi machine failpoints faults lint bench endurance lock clean
 
 help: ## list the chores
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -46,6 +47,9 @@ lint: install ## style, types and the import law
 
 failpoints: install ## kill, stop and delay every process at every arrow of a message's way (minutes); FAILPOINTS=agent for some
 	@SWARM_TEST_FAILPOINTS=$(or $(FAILPOINTS),all) $(BIN)/pytest tests/faults/test_failpoints.py -q -p no:cacheprovider -s
+
+faults: install ## the battery: all four verbs while everything is killed, stopped and cut; SEED=7 MINUTES=2 (SEEDS="1 2 3", KINDS=kill_agent)
+	@$(BIN)/python -m tests.faults.battery
 
 bench: install ## the benchmarks; BENCH="--only P1" for one
 	@$(BIN)/python -m bench $(BENCH)
