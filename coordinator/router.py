@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from bus.subjects import Subjects
@@ -64,6 +64,8 @@ class Router:
         self._more: set[str] = set()
         """Agents whose last claim filled all free places: there may be more."""
         self._soon: set[str] = set()
+        self._astray: set[str] = set()
+        """Agents of whom the ledger had more out at the last sweep than anybody here knows of."""
         self._grace_over = False
         self._wake = asyncio.Event()
         self.on_ring: list[Callable[[str], None]] = []
@@ -231,6 +233,7 @@ class Router:
             await asyncio.sleep(self._settings.sweep_seconds)
             try:
                 waiting = await self._ledger.waiting()
+                self._find_astray(await self._ledger.dispatched())
             except LeaseLost:
                 raise
             except StoreError as error:
@@ -241,6 +244,21 @@ class Router:
             if any(agent not in self._directory for agent in waiting if agent not in (OPERATOR, COORDINATOR)):
                 await self._refresh()
             self.ring(waiting)
+
+    def _find_astray(self, out: Mapping[str, int]) -> None:
+        """What is out and in nobody's hands, as by a claim that reached the database after we had given it up. Only
+        what is so at two sweeps in a row: between, something is always being claimed or given back."""
+        astray = {
+            agent for agent, count in out.items() if agent in self._settled and count > self._known(agent)
+        }
+        if again := astray & self._astray:
+            self._recover |= again
+            self._wake.set()
+        self._astray = astray - again
+
+    def _known(self, agent: str) -> int:
+        in_hand = sum(len(self.lanes.at(name)) for name in self._presence.of(agent))
+        return in_hand + len(self.places.held(agent))
 
     async def settle_all(self) -> None:
         """After the grace, whoever has not said hello has nothing in hand."""

@@ -16,7 +16,7 @@ from tests.faults.battery.run import run
 from tests.faults.battery.wire import Wire
 
 SEED = 7
-SECONDS = 6.0
+SECONDS = 5.0
 KINDS = ("kill_agent", "kill_coordinator", "swallow_postgres", "restart_nats", "hang_up_postgres", "raise")
 
 

@@ -123,6 +123,22 @@ async def test_a_lost_bell_is_made_up_for_by_the_sweep(house: House) -> None:
     await eventually(lambda: reader.handled == ["no bell rang"])
 
 
+async def test_what_was_claimed_and_nobody_knows_is_found_by_the_sweep(house: House) -> None:
+    """The battery, seed 7: a claim was done and its answer lost, and its lane stood still for ever."""
+    await house.coordinator()
+    ledger = house.ledger()
+    ledger.epoch = 1  # as the coordinator that made a claim and never heard of it
+    reader, writer = await house.instance("reader"), await house.instance("writer")
+    await writer.store.post([tell("reader", "first")])
+    await writer.ring("reader")
+    await eventually(lambda: reader.handled == ["first"])
+    await writer.store.post([tell("reader", "stray")])
+    assert [dispatch.content.text for dispatch in await ledger.claim({"reader": 1})] == ["stray"]
+    await writer.store.post([tell("reader", "next")])
+    await writer.ring("reader")
+    await eventually(lambda: reader.handled == ["first", "stray", "next"])
+
+
 async def test_lost_bells_of_ended_deliveries_do_not_fill_an_instance_for_ever(house: House) -> None:
     await house.coordinator()
     reader = await house.instance("reader", capacity=2, hands_on="deaf")

@@ -187,7 +187,9 @@ class PostgresLedger(HierarchyPart, ScalingPart):
         return to_receipts(messages, rows[0]["ids"], rows[0]["names"])
 
     async def claim(self, free: Mapping[str, int]) -> list[Dispatch]:
-        rows = await self._write("claim", list(free), list(free.values()), id="a claim")
+        rows = await self._connections.write_once(
+            _SQL["claim"], self._lease(), list(free), list(free.values()), id="a claim"
+        )
         return [to_dispatch(row) for row in rows]
 
     async def waiting(self) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 One statement is one transaction is one round trip; `reset` is a no-op for that reason (no session state is
 ever left behind). What fails on the way is tried again until a deadline: every write of ours is idempotent
-by its ids, so trying again is always safe. What the server refuses is translated into our errors at once.
+by its ids, so trying again is safe. But a claim is answered with what it has claimed, which a second one no longer
+finds: it is tried once (`write_once`). What the server refuses is translated into our errors at once.
 """
 
 from __future__ import annotations
@@ -73,6 +74,18 @@ class Connections:
         """`id` names the write for the caller when its outcome stays unknown."""
         return await self._run(statement, arguments, id, self._deadline)
 
+    async def write_once(self, statement: str, *arguments: Any, id: str) -> Rows:
+        """As `write`, for what a second try would not answer as the first: tried once. Raises Unknown when it may
+        have been done."""
+        try:
+            return await self._try(statement, arguments, self._deadline)
+        except _Failed as failed:
+            if not failed.passing:
+                raise translate(failed.error) from failed.error
+            if failed.sent:
+                raise Unknown(id) from failed.error
+            raise _down(failed.error) from failed.error
+
     async def ping(self, statement: str) -> None:
         await self._run(statement, (), None, min(3.0, self._deadline))
 
@@ -105,10 +118,7 @@ class Connections:
                 raise translate(cause) from cause
             if id is not None and tries.sent:
                 raise Unknown(id) from cause
-            raise StoreDown(
-                f"The database does not answer ({type(cause).__name__}); check that it runs, then try again.",
-                reason="store_down",
-            ) from cause
+            raise _down(cause) from cause
 
     async def _try_again(
         self, statement: str, arguments: tuple[Any, ...], tries: _Tries, deadline: float
@@ -222,6 +232,13 @@ def _passing(error: BaseException) -> bool:
     if isinstance(error, pg.InterfaceError):
         return not isinstance(error, ValueError)  # arguments of a wrong type stay wrong
     return isinstance(error, (OSError, TimeoutError, pg.InternalClientError))
+
+
+def _down(cause: BaseException) -> StoreDown:
+    return StoreDown(
+        f"The database does not answer ({type(cause).__name__}); check that it runs, then try again.",
+        reason="store_down",
+    )
 
 
 def translate(error: BaseException) -> Exception:

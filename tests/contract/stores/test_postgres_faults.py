@@ -63,6 +63,26 @@ async def test_a_write_whose_outcome_nobody_knows_says_so_and_may_be_sent_again(
     assert await world.ledger.waiting() == {"reader": 1, "writer": 1}
 
 
+async def test_a_claim_whose_answer_is_lost_says_so_and_is_not_silently_made_again(
+    postgres_world: PostgresWorld,
+) -> None:
+    """A second claim no longer finds what the first took: it would be out, and nobody would know (battery, seed 7)."""
+    world = postgres_world
+    async with Proxy(world.url) as proxy:
+        ledger = PostgresLedger(proxy.url(world.url), world.swarm)
+        ledger.epoch = world.ledger.epoch
+        assert await ledger.claim({"reader": 1}) == []  # the connection is open and the statement prepared
+        await world.store("boss").post([message("reader")])
+        proxy.swallow = True
+        with pytest.raises(Unknown):
+            await ledger.claim({"reader": 1})
+        proxy.swallow = False
+        assert await world.ledger.dispatched() == {"reader": 1}
+        assert await ledger.release_all_but("reader", []) == 1
+        assert len(await ledger.claim({"reader": 1})) == 1
+        await ledger.close()
+
+
 async def test_a_write_that_never_reached_the_server_is_known_not_to_have(
     postgres_world: PostgresWorld,
 ) -> None:
