@@ -23,6 +23,10 @@ REASONS = {
     "test_models_openai.py": "a server that drips",
     "metrics_endpoint.py": "a server that drips",
     "test_coordinator_lease.py": "a lease must be let run by a known part of its time, with nothing happening",
+    "nemesis.py": "a fault lasts as long as its schedule says",
+    "run.py": "the account is looked at again and again until it is quiet",
+    "wire.py": "a line that delays",
+    "workload.py": "a pause between two tries of a client",
     "test_retention.py": "what is pruned must have an age",
 }
 """File → why it sleeps."""
