@@ -14,6 +14,8 @@ verbs/       what operators can have done      diagnosis    how an instance says
 families     metrics of the whole swarm        storms       who answers whom without end
 cleaner      what is over and old              spawning     children made at run time
 orphans      the children of the dead          rolling      fresh processes, one at a time
+dead_letters what ended badly, and again       recall       the word that a task is over
+fitting      which node a slot fits on         pushing      metrics that are sent off
 scaling      how many, and by whom             sleeping     who is idle stops, and wakes for mail
 """
 
