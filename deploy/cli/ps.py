@@ -31,6 +31,10 @@ def run(args: Namespace) -> int:
     for row in rows:
         if row["status"] == "quarantined":
             print(f"\n{row['name']}/{row['instance']} is quarantined: {row['reason']}")
+        elif (
+            row["status"] == "absent" and len(row["reason"].split()) > 3
+        ):  # a sentence, no word such as stopped
+            print(f"\n{row['name']} is absent: {row['reason']}")
     for text, names in _limits(rows).items():
         print(f"\n{', '.join(names)}: refused: {text}")
     return 0

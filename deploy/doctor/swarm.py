@@ -9,6 +9,7 @@ from typing import Any
 from bus.errors import BusError
 from deploy.doctor.agent import findings_of
 from deploy.doctor.finding import Finding, fault, ok, warning
+from deploy.readiness import FITS_NOWHERE
 from swarm.client import Swarm
 from swarm.errors import SwarmError
 
@@ -58,6 +59,13 @@ def _agents(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
                 "agents",
                 f"{name} is quarantined: {reason or 'it crashed again and again'}",
                 f"`swarm logs {name}` shows why; mend it, then `swarm resume {name}`.",
+            )
+        elif row["status"] == "absent" and FITS_NOWHERE in reason:
+            yield fault(
+                "agents",
+                f"{reason}; {row['inbox']} messages wait for {name}.",
+                "Let a machine join that fits (`swarm node invite`), or change its labels or the node's capacity in "
+                "swarm.toml and run `swarm up`.",
             )
         elif row["status"] == "absent" and reason not in ("stopped", "scaled to 0"):
             yield fault(

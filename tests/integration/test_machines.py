@@ -61,7 +61,8 @@ async def test_a_second_machine_joins_in_one_step_and_its_agents_move_when_it_di
         rows = {row["name"]: row for row in await swarm.ps()}
         assert rows["gpu"]["status"] == "absent"
         assert rows["gpu"]["reason"] == "gpu/1 fits on no node: no node has gpu among its labels"
-        assert "no node has gpu" in (await home.cli("doctor", check=None)).stdout
+        assert "Let a machine join that fits" in (await home.cli("doctor", check=None)).stdout
+        assert "gpu is absent: gpu/1 fits on no node" in (await home.cli("ps")).stdout
 
         options = ("--labels", "gpu,eu", "--capacity", "2")
         async with joined(home, tmp_path / "second", invite=options) as machine:
