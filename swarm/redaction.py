@@ -89,8 +89,10 @@ class Redaction:
         self._values = re.compile("|".join(map(re.escape, longest_first)))
 
     def hide_settings(self, settings: Mapping[str, Any]) -> None:
-        """The values under keys that say so, such as ``OPENAI_API_KEY``."""
+        """The values under keys that say so, such as ``OPENAI_API_KEY``, and all under ``secrets``."""
         self.hide(value for key, value in settings.items() if names_a_secret(key))
+        if isinstance(inner := settings.get("secrets"), Mapping):
+            self.hide(inner.values())
 
     def __call__(self, text: str) -> str:
         if self._values is not None:

@@ -168,7 +168,9 @@ async def _run(turn: TurnInHand, action: Action, step: int) -> ActionResult:
     except TryAgain as failure:
         log.info("action %s asks for another attempt: %s", action.name, failure)
         turn.again = failure
-        return ActionResult(False, error=clean_text(failure.text[:ERROR_CHARS]), reason="try_again")
+        return ActionResult(
+            False, error=turn.runtime.redaction(clean_text(failure.text[:ERROR_CHARS])), reason="try_again"
+        )
     except TookTooLong:
         return ActionResult(
             False, error=f"Action {action.name} took longer than {action.timeout:g} s.", reason="timeout"
@@ -177,7 +179,7 @@ async def _run(turn: TurnInHand, action: Action, step: int) -> ActionResult:
         return ActionResult(False, error=clean_text(refused.text[:ERROR_CHARS]), reason=refused.reason)
     except Exception as failure:
         log.warning("action %s raised", action.name, exc_info=True)
-        return ActionResult(False, error=describe(failure), reason="exception")
+        return ActionResult(False, error=turn.runtime.redaction(describe(failure)), reason="exception")
 
 
 async def _after_action(turn: TurnInHand, action: Action, result: ActionResult) -> None:

@@ -49,7 +49,7 @@ async def contained(
     except TookTooLong:
         error = f"{kind} {name} took longer than {seconds:g} s and was given up"
     except Exception as failure:
-        error = f"{kind} {name} failed: {describe(failure)}"
+        error = f"{kind} {name} failed: {runtime.redaction(describe(failure))}"
         log.debug("%s %s failed", kind, name, exc_info=True)
     finally:
         plugin = runtime.registry.owner_of(kind, name)

@@ -91,6 +91,7 @@ async def _serve(spec: AgentSpec, stop: Stop, redaction: Redaction) -> int:
         source, folder = _where(spec)
         character = await load_character(source)
     redaction.hide(character.secrets.values())
+    redaction.hide_settings(character.settings)
     who = Credentials(name=spec.agent, jwt=spec.bus_jwt, seed=spec.bus_seed)
     bus = await connect(spec.bus_url.split(","), who)
     runtime = AgentRuntime(

@@ -41,6 +41,7 @@ from swarm.errors import PluginError
 from swarm.ids import new_id
 from swarm.plugin import Plugin
 from swarm.records import Found, Memory
+from swarm.redaction import Redaction
 from swarm.store import Store
 from swarm.tracing.tracer import UNTRACED, Tracer
 
@@ -77,6 +78,11 @@ class AgentRuntime:
         self.metrics = Metrics(clock=clock)
         self.events = Events(self.metrics.count_failure)
         self.registry = Registry()
+        self.redaction = Redaction()
+        """For what failures say, before it is stored or sent: an exception may quote what it was given."""
+        self.redaction.hide(self.character.secrets.values())
+        self.redaction.hide_settings(self.character.settings)
+        self.redaction.hide_settings(settings or {})
         self._layers = self.character.setting_layers(runtime=dict(settings or {}))
         self.spending = Spending(self.get_setting)
         self.models = ModelRegistry(self.spending.observe)

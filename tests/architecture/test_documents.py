@@ -13,6 +13,7 @@ from tests.architecture.tree import names_of_tests
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [str(file.relative_to(ROOT)) for file in sorted((ROOT / "docs").rglob("*.md"))]
 PROOFS = sorted(set(re.findall(r"`(\w+)::(test_\w+)`", (ROOT / "docs/reliability.md").read_text())))
+ATTACKS = sorted(set(re.findall(r"`(\w+)::(test_\w+)`", (ROOT / "docs/security.md").read_text())))
 INVARIANTS = 16
 _FILE = re.compile(
     r"`((?:bus|swarm|coordinator|deploy|tests|agents|bench|docs)/[\w/.-]+\.(?:py|sql|md|json|toml))`"
@@ -23,6 +24,17 @@ _LINK = re.compile(r"\]\(([^)#:]+\.md)?(#[\w-]+)?\)")
 @pytest.mark.parametrize(("folder", "name"), PROOFS)
 def test_a_proof_that_is_named_exists(folder: str, name: str) -> None:
     assert name in names_of_tests(folder), f"docs/reliability.md names {name}, which is not in tests/{folder}"
+
+
+@pytest.mark.parametrize(("folder", "name"), ATTACKS)
+def test_an_attack_that_is_named_is_tried(folder: str, name: str) -> None:
+    assert name in names_of_tests(folder), f"docs/security.md names {name}, which is not in tests/{folder}"
+
+
+def test_every_attack_has_a_test() -> None:
+    rows = re.findall(r"^\| .* \|$", (ROOT / "docs/security.md").read_text().partition("## Attacks")[2], re.M)
+    assert len(rows) > 20 and len(ATTACKS) > 40
+    assert all(re.search(r"`\w+::test_\w+` \|$", row) for row in rows[1:])
 
 
 def test_the_proofs_are_found() -> None:
