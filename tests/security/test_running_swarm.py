@@ -173,7 +173,7 @@ async def fuzzed(running: Running) -> None:
 
 
 async def flooded(running: Running) -> None:
-    """`eve` floods with tells and announcements; what others say is handled before her flood is through."""
+    """`eve` floods with tells and announcements: each has an answer, and what others say is handled after them."""
     said = {"to": "bob", "room": "flood"}
     async with raw(running, "agent", "eve") as (eve, _):
         answers: list[bytes] = []
@@ -189,13 +189,13 @@ async def flooded(running: Running) -> None:
         await eve.flush()
         for _ in range(3):
             assert "text" in await running.json("ask", "ada", "are you there?")
-        told = await running.json("tell", "ada", "before the flood is over")
+        told = await running.json("tell", "ada", "in or after the flood")
 
         async def handled() -> bool:
             shown = await running.json("message", "show", told["id"])
             return [one["state"] for one in shown["deliveries"]] == ["handled"]
 
-        await eventually(handled, seconds=20, what="a message of another, handled")
+        await eventually(handled, seconds=20, what="another's message, handled")
         before = len(answers)
         await eventually(lambda: len(answers) >= 3000, seconds=60, what="an answer to each of the flood")
         reasons = [msgspec.msgpack.decode(data) for data in answers]
