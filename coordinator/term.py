@@ -122,7 +122,7 @@ class Term:
                 looking.verbs(),
                 Saying(bus, ledger, router, asks, broadcast, hierarchy, sleeping).verbs(),
                 Mail(ledger, directory, offline).verbs(),
-                Dead(DeadLetters(ledger, router)).verbs(),
+                Dead(DeadLetters(ledger, router), hierarchy).verbs(),
                 Tasks(delegation, hierarchy).verbs(),
                 RunningVerbs(directory, running, scaling).verbs(),
                 FamilyVerbs(ledger, directory, spawning).verbs(),

@@ -6,6 +6,7 @@ from typing import Any
 
 from bus.errors import Refused
 from coordinator.dead_letters import DeadLetters
+from coordinator.hierarchy import Hierarchy
 from coordinator.verbs.verb import Args, Limit, Verbs
 
 
@@ -28,8 +29,9 @@ class RequeueArgs(Args):
 
 
 class Dead:
-    def __init__(self, letters: DeadLetters) -> None:
+    def __init__(self, letters: DeadLetters, hierarchy: Hierarchy) -> None:
         self._letters = letters
+        self._hierarchy = hierarchy
 
     def verbs(self) -> Verbs:
         return {
@@ -40,7 +42,11 @@ class Dead:
         }
 
     async def dead_ls(self, args: DeadListArgs) -> list[dict[str, Any]]:
-        return await self._letters.list(args.agent, args.limit, settled=args.all)
+        """Also those of an agent that is no longer in the swarm. Raises UnknownAgent for one that never was."""
+        letters = await self._letters.list(args.agent, args.limit, settled=args.all)
+        if not letters:
+            self._hierarchy.on_behalf_of(args.agent)
+        return letters
 
     async def dead_show(self, args: DeadArgs) -> dict[str, Any]:
         return await self._letters.show(args.id, args.agent)

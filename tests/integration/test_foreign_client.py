@@ -92,7 +92,7 @@ async def test_an_instance_without_our_code_says_hello_handles_answers_tells_doe
     tmp_path: Path,
 ) -> None:
     async with running_swarm(tmp_path / "p", TOML, CHARACTERS) as running:
-        await running.cli("stop", "ada")
+        await running.cli("scale", "ada", "0")
         told = await running.json("tell", "ada", "while you were away")
         async with foreigner(running, "ada", tmp_path) as ada:
             await ada.listen()

@@ -61,6 +61,8 @@ def test_mail_is_bounded_looked_at_sent_again_and_dropped(here: ProjectFolder) -
         lambda: here.json("message", "show", again["requeued_as"])["deliveries"][0]["state"] == "handled"
     )
     assert rows(here, "dead", "ls") == []
+    typo = here.run("dead", "ls", "--agent", "talkr")
+    assert typo.returncode == 5 and "did you mean talker" in typo.stderr
     assert [one["status"] for one in rows(here, "dead", "ls", "--all")] == ["requeued"]
     assert here.json("dead", "requeue", "--all") == {"requeued": [], "refused": []}
     here.swarm("dead", "drop", late["id"], code=5)
