@@ -10,7 +10,7 @@ export SEED SEEDS MINUTES KINDS FOLDER
 RUNS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-containers asyncapi machine failpoints faults lint bench endurance lock clean
+.PHONY: help install demo test test-containers asyncapi machine failpoints faults mutants lint bench endurance lock clean
 
 help: ## list the chores
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -50,6 +50,9 @@ failpoints: install ## kill, stop and delay every process at every arrow of a me
 
 faults: install ## the battery: all four verbs while everything is killed, stopped and cut; SEED=7 MINUTES=2 (SEEDS="1 2 3", KINDS=kill_agent)
 	@$(BIN)/python -m tests.faults.battery
+
+mutants: install ## each safeguard switched off in the battery's own schema, and what catches it
+	@$(BIN)/python -m tests.faults.battery.mutants
 
 bench: install ## the benchmarks; BENCH="--only P1" for one
 	@$(BIN)/python -m bench $(BENCH)

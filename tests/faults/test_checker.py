@@ -34,7 +34,7 @@ def effect(message: str, n: int | None, agent: str = "ada", sender: str = "opera
 
 
 def seen(what: str, id: Any, old: str | None, new: str, epoch: int = 1) -> dict[str, Any]:
-    return {"what": what, "id": id, "old": old, "new": new, "epoch": epoch, "leased": True}
+    return {"what": what, "id": id, "old": old, "new": new, "epoch": epoch, "leased": True, "writer": epoch}
 
 
 def good() -> Evidence:
@@ -162,6 +162,10 @@ def _dispatches_unleased(e: Evidence) -> None:
     e.audit[1]["leased"] = False
 
 
+def _dispatches_for_another_epoch(e: Evidence) -> None:
+    e.audit[1]["writer"] = 0
+
+
 def _writes_deposed(e: Evidence) -> None:
     e.events.append({"t": 3.0, "what": "deposed", "epoch": 1, "wrote": True})
 
@@ -244,7 +248,8 @@ BAD: tuple[tuple[str, Callable[[Evidence], None]], ...] = (
     ("I5", _invents), ("I5", _does_what_was_refused),
     ("I6", _miscounts), ("I6", _forgets),
     ("I7", _ends_a_task_twice), ("I7", _jumps), ("I7", _completes_without_result),
-    ("I8", _goes_back), ("I8", _shares_an_epoch), ("I8", _dispatches_unleased), ("I8", _writes_deposed),
+    ("I8", _goes_back), ("I8", _shares_an_epoch), ("I8", _dispatches_unleased),
+    ("I8", _dispatches_for_another_epoch), ("I8", _writes_deposed),
     ("I9", _delegates_without_right), ("I9", _gives_a_child_more), ("I9", _runs_in_a_circle),
     ("I9", _reads_foreign_memories),
     ("I10", _never_ends_an_ask), ("I10", _answers_too_late), ("I10", _answers_another),

@@ -16,8 +16,21 @@ from tests.faults.battery.evidence import Evidence, Row
 TRIGGERS: Final = """
 create table {s}.battery_audit (
     n bigint generated always as identity primary key,
-    what text not null, id text not null, old text, new text, epoch bigint, leased boolean
+    what text not null, id text not null, old text, new text, epoch bigint, leased boolean,
+    writer bigint default nullif(current_setting('battery.epoch', true), '')::bigint
 );
+alter function {s}.check_lease(bigint) rename to battery_check_lease;
+alter function {s}.hold_lease(bigint) rename to battery_hold_lease;
+create function {s}.check_lease(p_epoch bigint) returns void language plpgsql as $$
+begin
+    perform set_config('battery.epoch', p_epoch::text, true);
+    perform battery_check_lease(p_epoch);
+end $$;
+create function {s}.hold_lease(p_epoch bigint) returns void language plpgsql as $$
+begin
+    perform set_config('battery.epoch', p_epoch::text, true);
+    perform battery_hold_lease(p_epoch);
+end $$;
 create function {s}.battery_watch() returns trigger language plpgsql security definer
 set search_path = {s}, pg_temp as $$
 declare
@@ -32,7 +45,10 @@ begin
         return null;
     end if;
     select l.epoch, l.holder is not null and l.expires_at > now_ms() - 1000 into v_epoch, v_leased from lease l;
-    if tg_table_name = 'tasks' then
+    if tg_op = 'INSERT' then  -- dead from the start: an inbox was full, or the address named nobody
+        insert into battery_audit (what, id, old, new, epoch, leased)
+        values ('delivery', new.seq::text, null, new.state, v_epoch, v_leased);
+    elsif tg_table_name = 'tasks' then
         insert into battery_audit (what, id, old, new, epoch, leased)
         values ('task', new.id::text, old.state, new.state, v_epoch, v_leased);
     else
@@ -45,6 +61,8 @@ create trigger battery_lease after update on {s}.lease for each row execute func
 create trigger battery_tasks after update of state on {s}.tasks for each row execute function {s}.battery_watch();
 create trigger battery_deliveries after update of state on {s}.deliveries
     for each row execute function {s}.battery_watch();
+create trigger battery_born after insert on {s}.deliveries
+    for each row when (new.state in ('dead', 'expired')) execute function {s}.battery_watch();
 """
 
 ROWS: Final = {
@@ -68,7 +86,7 @@ ROWS: Final = {
                m.content -> 'data' ->> 'sender' as sender,
                m.content -> 'data' ->> 'room' as room, (m.content -> 'data' ->> 'n')::bigint as n
         from {s}.memories m join {s}.agents a on a.id = m.agent where m.kind = 'effect' order by m.seq""",
-    "audit": "select what, id, old, new, epoch, leased from {s}.battery_audit order by n",
+    "audit": "select what, id, old, new, epoch, leased, writer from {s}.battery_audit order by n",
 }
 
 ACCOUNT: Final = """
@@ -87,6 +105,10 @@ class Audit:
 
     async def watch(self) -> None:
         await self._run(TRIGGERS)
+
+    async def mutate(self, statements: str) -> None:
+        """Switch a safeguard off: see mutants.py."""
+        await self._run(statements)
 
     async def account(self) -> Row:
         [row] = await self._fetch(ACCOUNT)
@@ -133,6 +155,7 @@ class Audit:
     async def _run(self, statements: str) -> None:
         connection: Any = await asyncpg.connect(self._url)
         try:
+            await connection.execute(f"set search_path = {self._schema}, public")
             await connection.execute(statements.format(s=self._schema))
         finally:
             await connection.close()

@@ -154,6 +154,8 @@ def i8_one_writer(e: Evidence) -> Iterator[str]:
                 yield f"epoch {epoch} had two holders, {holder} and {row['new']}"
             epoch, holder = row["epoch"], row["new"] or holder
         elif row["what"] == "delivery" and row["new"] == "dispatched":
+            if row["writer"] is not None and row["writer"] != row["epoch"]:
+                yield f"delivery {row['id']} was dispatched under epoch {row['writer']} in epoch {row['epoch']}"
             if not row["leased"]:
                 yield f"delivery {row['id']} was dispatched without a lease"
             if row["old"] == "dispatched":

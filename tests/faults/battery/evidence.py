@@ -20,7 +20,7 @@ class Evidence:
     tasks       id parent child state attempts max_attempts failures result(bool)
     agents      name parent reserved and the four rights
     effects     agent message sender room n, in the order of writing
-    audit       what a trigger saw, in the order of writing: what(delivery, task, lease) id old new epoch leased
+    audit       what a trigger saw, in the order of writing: what(delivery, task, lease) id old new epoch leased writer
     """
 
     events: list[Row] = field(default_factory=list)

@@ -61,7 +61,14 @@ class Report:
 
 
 async def run(
-    folder: Path, seed: int, seconds: float, *, pace: float = 0.25, kinds: Sequence[str] = ()
+    folder: Path,
+    seed: int,
+    seconds: float,
+    *,
+    pace: float = 0.25,
+    kinds: Sequence[str] = (),
+    mutation: str = "",
+    quiet_bound: float = QUIET_BOUND,
 ) -> Report:
     """Leaves schedule.json, events.jsonl, evidence.json and report.json in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,8 +77,10 @@ async def run(
     house = House(folder)
     house.recorder.note("limits", conversation=CONVERSATION)
     async with house.open():
+        if mutation:
+            await house.audit.mutate(mutation)
         async with Swarm.connect(house.running.project, wait=20.0) as swarm:
-            quiet_after = await _play(house, swarm, faults, seed, seconds, pace)
+            quiet_after = await _play(house, swarm, faults, seed, seconds, pace, quiet_bound)
         for agent in AGENTS:
             house.recorder.note("read", agent=agent, of=await house.audit.readable(house.login(agent)))
         await _search(house)
@@ -86,7 +95,13 @@ async def run(
 
 
 async def _play(
-    house: House, swarm: Swarm, faults: list[schedule.Fault], seed: int, seconds: float, pace: float
+    house: House,
+    swarm: Swarm,
+    faults: list[schedule.Fault],
+    seed: int,
+    seconds: float,
+    pace: float,
+    quiet_bound: float,
 ) -> float:
     workload = Workload(swarm, house.recorder, seed, pace)
     nemesis = Nemesis(house, swarm, workload)
@@ -98,9 +113,9 @@ async def _play(
         workload.over.set()
         await nemesis.restore()
         await work
-        pending = await _quiet(house, began)
+        pending = await _quiet(house, began, quiet_bound)
         seconds = round(time.monotonic() - began, 2)
-        house.recorder.note("quiet", pending=pending, seconds=seconds, bound=QUIET_BOUND)
+        house.recorder.note("quiet", pending=pending, seconds=seconds, bound=quiet_bound)
         for agent in PLAIN:
             answers = any([await workload.ask(agent) for _ in range(3)])
             house.recorder.note("alive", agent=agent, answers=answers)
@@ -119,13 +134,13 @@ async def _accounts(house: House) -> None:
         await asyncio.sleep(1.0)
 
 
-async def _quiet(house: House, began: float) -> int:
+async def _quiet(house: House, began: float, bound: float) -> int:
     while True:
         try:
             pending = (await house.audit.account())["pending"] + await house.audit.open_tasks()
         except OSError:
             pending = -1
-        if not pending or time.monotonic() - began > QUIET_BOUND:
+        if not pending or time.monotonic() - began > bound:
             return int(pending)
         await asyncio.sleep(0.3)
 
