@@ -156,8 +156,8 @@ class Nemesis:
         for agent in AGENTS:
             for _ in range(50):
                 try:
-                    await self._swarm.start(agent)
-                    await self._swarm.resume(agent)
+                    await self._swarm.start(agent, timeout=5.0)
+                    await self._swarm.resume(agent, timeout=5.0)
                     break
                 except (BusError, SwarmError):
                     await asyncio.sleep(0.3)
