@@ -22,6 +22,7 @@ from coordinator.outbox import Outbox, control
 from coordinator.placement import Placer
 from coordinator.presence import Presence
 from coordinator.progress import Progress
+from coordinator.requests import Requests
 from coordinator.roll import Roll
 from coordinator.router import Router
 from coordinator.sleeping import Sleeping
@@ -35,7 +36,6 @@ from swarm.records import OPERATOR, Content, Outgoing
 
 log = logging.getLogger(__name__)
 
-Spawn = Callable[[Coroutine[Any, Any, None]], bool]
 """Gives a coroutine an owner; False (and it is closed) when too many run."""
 BUSY: Final = "The coordinator has too many requests at once; try again in a moment."
 
@@ -58,7 +58,7 @@ class Doors:
         sleeping: Sleeping,
         progress: Progress,
         metrics: Metrics,
-        spawn: Spawn,
+        requests: Requests,
         may_speak: Callable[[], bool],
     ) -> None:
         self._epoch = epoch
@@ -76,7 +76,7 @@ class Doors:
         self._sleeping = sleeping
         self._progress = progress
         self._metrics = metrics
-        self._spawn = spawn
+        self._requests = requests
         self._may_speak = may_speak
 
     # ── agents ────────────────────────────────────────────────────────────────────────────────────
@@ -177,7 +177,7 @@ class Doors:
             self._router.ring(bell.to)
             strangers = [name for name in bell.to if name not in self._directory and name != OPERATOR]
             if strangers:
-                self._spawn(self._ring_strangers(strangers))
+                self._requests.take(agent, self._ring_strangers(strangers))
         self._progress.changed()
 
     async def _ring_strangers(self, names: Iterable[str]) -> None:
@@ -308,7 +308,7 @@ class Doors:
                 self._outbox.fail(incoming.envelope, reply, error)
 
     def _try_spawn(self, sender: str, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
-        if not self._spawn(work):
+        if not self._requests.take(sender, work):
             self._refuse(sender, incoming, Failed(BUSY, reason="busy"))
 
     def _do(self, sender: str, incoming: Incoming, work: Callable[[], Awaitable[Any]]) -> None:

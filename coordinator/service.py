@@ -10,12 +10,13 @@ asks         questions and their end           offline      what waits and expir
 broadcast    announcements and reports         hierarchy    the tree
 delegation   tasks                             placement    which node runs what
 running      ps, stop, start, restart          control      operators' requests
+requests     how many at once, and whose       orphans      the children of the dead
 verbs/       what operators can have done      diagnosis    how an instance says it is
 families     metrics of the whole swarm        storms       who answers whom without end
 cleaner      what is over and old              spawning     children made at run time
-orphans      the children of the dead          rolling      fresh processes, one at a time
+rolling      fresh processes, one at a time    fitting      which node a slot fits on
 dead_letters what ended badly, and again       recall       the word that a task is over
-fitting      which node a slot fits on         pushing      metrics that are sent off
+pushing      metrics that are sent off
 scaling      how many, and by whom             sleeping     who is idle stops, and wakes for mail
 """
 

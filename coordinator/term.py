@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any
 
 from bus.bus import Bus, Subscription
 from bus.errors import BusError
@@ -34,6 +34,7 @@ from coordinator.placement import Placer
 from coordinator.presence import Presence
 from coordinator.progress import Progress
 from coordinator.recall import Recall
+from coordinator.requests import Requests
 from coordinator.roll import Roll
 from coordinator.rolling import Rolling
 from coordinator.router import Router
@@ -56,9 +57,6 @@ from swarm.tracing.tracer import UNTRACED, Tracer
 
 log = logging.getLogger(__name__)
 
-MOST_REQUESTS: Final = 512
-"""Requests of operators and strangers that are worked on at once; more are refused as busy."""
-
 
 class Term:
     """The rooms of one term, in the order in which they need each other."""
@@ -77,8 +75,7 @@ class Term:
         self._ledger = ledger
         self._settings = settings
         self._metrics = metrics
-        self._group: asyncio.TaskGroup | None = None
-        self._requests = 0
+        self._requests = Requests()
         self.epoch = epoch
         subjects = Subjects(settings.swarm)
         self._subjects = subjects
@@ -130,7 +127,7 @@ class Term:
         )
         self.doors = Doors(
             epoch, ledger, outbox, subjects, directory, presence, router, asks, roll, placer, control,
-            spawning, sleeping, progress, metrics, self._spawn, lease.holds,
+            spawning, sleeping, progress, metrics, self._requests, lease.holds,
         )  # fmt: skip
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -155,7 +152,7 @@ class Term:
         subscriptions: list[Subscription] = []
         try:
             async with asyncio.TaskGroup() as group:
-                self._group = group
+                self._requests.group = group
                 tasks = [group.create_task(part) for part in parts]
                 subscribe, subjects = self._bus.subscribe, self._subjects
                 subscriptions.append(await subscribe(subjects.every_up, self.doors.from_agent))
@@ -174,7 +171,7 @@ class Term:
                         await self.outbox.flush()
                 tasks[0].cancel()
         finally:
-            self._group = None
+            self._requests.group = None
             for subscription in subscriptions:
                 with contextlib.suppress(BusError):
                     await subscription.stop()
@@ -195,14 +192,3 @@ class Term:
         await asyncio.sleep(self._settings.grace_seconds)
         self.placer.open()
         self.rolling.adopt()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> bool:
-        if self._group is None or self._requests >= MOST_REQUESTS:
-            work.close()
-            return False
-        self._requests += 1
-        self._group.create_task(work).add_done_callback(self._request_ended)
-        return True
-
-    def _request_ended(self, _task: asyncio.Task[None]) -> None:
-        self._requests -= 1
