@@ -29,7 +29,7 @@ async def test_all_invariants_hold_through_a_short_run_of_the_battery(tmp_path: 
     assert report.tasks["completed"] >= 1
     assert report.asks["reply"] >= 5
     evidence = Evidence.load(tmp_path / "evidence.json")
-    for what in ("accepted", "run", "announced", "piece", "read", "quiet", "alive", "recovered"):
+    for what in ("accepted", "run", "announced", "piece", "read", "quiet", "alive", "deposed", "recovered"):
         assert evidence.of(what), f"nothing of {what} was recorded"
     planned = json.loads((tmp_path / "schedule.json").read_text())["faults"]
     done = [event["kind"] for event in evidence.of("fault")]

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from swarm.stores.postgres import schema_name
+from swarm.ledger import LeaseLost
+from swarm.stores.postgres import PostgresLedger, schema_name
 from tests.faults.battery.evidence import Evidence, Row
 
 TRIGGERS: Final = """
@@ -101,6 +102,7 @@ class Audit:
 
     def __init__(self, url: str, swarm: str) -> None:
         self._url = url
+        self._swarm = swarm
         self._schema = f'"{schema_name(swarm)}"'
 
     async def watch(self) -> None:
@@ -109,6 +111,22 @@ class Audit:
     async def mutate(self, statements: str) -> None:
         """Switch a safeguard off: see mutants.py."""
         await self._run(statements)
+
+    async def deposed_writes(self, epoch: int) -> bool:
+        """Whether a coordinator whose epoch is over can still write."""
+        ledger = PostgresLedger(self._url, self._swarm)
+        ledger.epoch = epoch
+        try:
+            await ledger.release([], crashed=False)
+        except LeaseLost:
+            return False
+        finally:
+            await ledger.close()
+        return True
+
+    async def epoch(self) -> int:
+        [row] = await self._fetch("select epoch from {s}.lease")
+        return int(row["epoch"])
 
     async def account(self) -> Row:
         [row] = await self._fetch(ACCOUNT)

@@ -65,13 +65,6 @@ MUTANTS: Final = {
     "no row security on memories": Mutant(
         "alter table {s}.memories disable row level security;", ("kill_agent",), frozenset({"I9"})
     ),
-    "no automaton of tasks, and tasks end without a result": Mutant(
-        "alter table {s}.tasks disable trigger user; alter table {s}.tasks enable trigger battery_tasks;"
-        + "alter table {s}.tasks drop constraint tasks_check;"
-        + without("claim_deliveries", r"t\.state in \('submitted', 'working'\)", "true"),
-        ("swallow_postgres", "kill_agent"),
-        frozenset({"I7"}),
-    ),
     "no fence of the lease": Mutant(
         "create or replace function {s}.battery_check_lease(p_epoch bigint) returns void language sql as 'select';"
         "create or replace function {s}.battery_hold_lease(p_epoch bigint) returns void language sql as 'select';",

@@ -119,6 +119,8 @@ async def _play(
         for agent in PLAIN:
             answers = any([await workload.ask(agent) for _ in range(3)])
             house.recorder.note("alive", agent=agent, answers=answers)
+        over = await house.audit.epoch() - 1
+        house.recorder.note("deposed", epoch=over, wrote=await house.audit.deposed_writes(over))
         accounts.cancel()
     house.recorder.note("account", **await house.audit.account())
     return seconds
