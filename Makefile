@@ -6,7 +6,6 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TESTS ?= tests
 WORKERS ?= 2
-export SEED SEEDS MINUTES KINDS FOLDER
 RUNS ?= 300
 
 .DEFAULT_GOAL := help

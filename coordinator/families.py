@@ -33,6 +33,7 @@ class CoordinatorFamilies:
         self._read_at = float("-inf")
         self._counts: Mapping[str, int] = {}
         self._waiting: Mapping[str, int] = {}
+        self._oldest: Mapping[str, float] = {}
 
     async def read(self) -> Iterable[Family]:
         term = self._term()
@@ -40,7 +41,7 @@ class CoordinatorFamilies:
         if term is not None:
             await self._refresh()
             found += [*_ledger(self._counts), _loops(self._counts, self._metrics.loops_refused)]
-            found += [*_agents(term, dict(self._waiting))]
+            found += [*_agents(term, dict(self._waiting)), _waits(self._oldest)]
         return found
 
     async def _refresh(self) -> None:
@@ -48,6 +49,7 @@ class CoordinatorFamilies:
             if time.monotonic() - self._read_at < FRESH_SECONDS:
                 return
             self._counts, self._waiting = await self._ledger.stats(), await self._ledger.waiting()
+            self._oldest = await self._ledger.oldest_waiting(list(self._waiting))
             self._read_at = time.monotonic()
 
 
@@ -65,6 +67,14 @@ def _loops(counts: Mapping[str, int], asks: int) -> Family:
         "swarm_loop_detected_total",
         "Messages that the ledger refused because of a loop or a storm, by kind; asks, in this coordinator's time.",
         [({"kind": kind}, n) for kind, n in sorted({**refused, "ask": asks}.items())],
+    )
+
+
+def _waits(oldest: Mapping[str, float]) -> Family:
+    return gauge(
+        "swarm_inbox_oldest_seconds",
+        "How long the oldest message of an inbox has waited.",
+        [({"agent": agent}, seconds) for agent, seconds in sorted(oldest.items())],
     )
 
 

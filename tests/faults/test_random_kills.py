@@ -59,7 +59,7 @@ async def deliveries(running: Running) -> dict[str, int]:
 
 
 async def test_500_messages_between_agents_that_are_killed_twice_a_second(tmp_path: Path) -> None:
-    rng = random.Random(int(os.environ.get("SEED", "7")))
+    rng = random.Random(int(os.environ.get("SEED") or "7"))
     async with running_swarm(tmp_path / "kills", TOML, FILES) as running:
         async with running.client() as swarm, asyncio.TaskGroup() as group:
             killed: list[str] = []
