@@ -69,7 +69,7 @@ def library(tmp_path: Path) -> Path:
     folder = tmp_path / "the library"
     for shelf in ("fiction", "science"):
         (folder / shelf).mkdir(parents=True)
-        for number in range(40):
+        for number in range(150):
             text = f'"""Book {number} tells of the {shelf} of harbours and tides."""\n\nclass Book: ...\n' * 5
             (folder / shelf / f"book{number}.py").write_text(text)
     return folder
@@ -85,13 +85,13 @@ def test_a_killed_reader_costs_nothing_and_an_absent_herald_gets_the_news(demo: 
     assert re.search(r"the node has started a new reader: pid \d+", out)
     # What it had in hand may all be committed in the moment of its death: then nothing is tried again.
     assert re.search(r"book\d+\.py .* attempt 2", out) or "none took a second attempt" in out
-    assert "80 tasks: 80 completed" in out
+    assert "300 tasks: 300 completed" in out
     assert "each file stands in the report once" in out
     assert "waiting for the herald: 1" in out
-    assert re.search(r"herald: surveyor: 80 files of .* surveyed: 80 read, 0 not", out)
+    assert re.search(r"herald: surveyor: 300 files of .* surveyed: 300 read, 0 not", out)
     report = demo.reports / "the-library.md"
     assert f"The report: {report}" in out
-    assert len(sections(report)) == len(set(sections(report))) == 80
+    assert len(sections(report)) == len(set(sections(report))) == 300
 
 
 def test_every_odd_file_of_a_folder_ends_in_clear_words(demo: Demo, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_demo_that_was_killed_leaves_nothing_to_the_next(demo: Demo, library: 
     eventually_sync(demo.nothing_left)
     code, out = demo.run("--input", library)
     assert code == 0, out
-    assert "80 tasks: 80 completed" in out
+    assert "300 tasks: 300 completed" in out
 
 
 def test_a_surveyor_killed_in_the_middle_goes_on_with_the_tasks_it_gave(demo: Demo, library: Path) -> None:
@@ -200,6 +200,6 @@ def test_a_surveyor_killed_in_the_middle_goes_on_with_the_tasks_it_gave(demo: De
                 os.kill(int(surveyor[1]), signal.SIGKILL)
                 killed = True
         assert running.wait(60) == 0, said
-    assert "80 tasks: 80 completed" in said
-    assert len(set(sections(demo.reports / "the-library.md"))) == 80
+    assert "300 tasks: 300 completed" in said
+    assert len(set(sections(demo.reports / "the-library.md"))) == 300
     assert demo.nothing_left()
